@@ -1,0 +1,188 @@
+//! What the scheduler wants done. The order within one list is the order to do it in, and nothing is sent before
+//! everything that is to be persisted is committed.
+
+use ceteris_shared::{
+    checkpoint::Environment,
+    digest::Digest,
+    ids::{Attempt, Epoch, ExperimentId, SegmentId, SessionId, WorkerId},
+    lineage::LineageKey,
+    plan::Work,
+};
+
+use crate::{AttemptEnd, CommittedEpoch, State, Timestamp};
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Write it; all of one event's are one transaction.
+    Persist(Change),
+    /// Tell a worker, after the commit.
+    Send {
+        /// Whom.
+        worker: WorkerId,
+        /// On which connection; if that is gone, the message is not wanted any more.
+        session: SessionId,
+        /// What.
+        message: Message,
+    },
+    /// What happened was refused, or part of it: log and count.
+    Reject(Rejection),
+}
+
+/// A change of what is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A segment is known.
+    SegmentAdded {
+        /// Which.
+        segment: SegmentId,
+        /// Of which experiment.
+        experiment: ExperimentId,
+        /// Its index in the plan.
+        position: usize,
+        /// Its first state.
+        state: State,
+    },
+    /// A segment's state changed.
+    SegmentChanged {
+        /// Which.
+        segment: SegmentId,
+        /// To what.
+        state: State,
+        /// Infrastructure failures in a row.
+        failures: u32,
+        /// Losses in a row.
+        losses: u32,
+    },
+    /// An execution was given to a worker.
+    AttemptAssigned {
+        /// Which.
+        attempt: Attempt,
+        /// To whom.
+        worker: WorkerId,
+        /// What the worker's results depend on.
+        environment: Environment,
+        /// When.
+        at: Timestamp,
+    },
+    /// An execution began to train.
+    AttemptStarted {
+        /// Which.
+        attempt: Attempt,
+        /// When the coordinator knew.
+        at: Timestamp,
+    },
+    /// An execution is over.
+    AttemptEnded {
+        /// Which.
+        attempt: Attempt,
+        /// How.
+        end: AttemptEnd,
+        /// When the coordinator knew.
+        at: Timestamp,
+    },
+    /// An epoch counts from now on.
+    EpochCommitted {
+        /// By which execution.
+        attempt: Attempt,
+        /// What.
+        committed: CommittedEpoch,
+        /// When the coordinator knew.
+        at: Timestamp,
+    },
+    /// Nothing more of an experiment is wanted.
+    ExperimentCancelled {
+        /// Which.
+        experiment: ExperimentId,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl Change {
+    /// The segment whose record changes, where it is one segment's.
+    pub fn segment(&self) -> Option<SegmentId> {
+        match self {
+            Self::SegmentAdded { segment, .. } | Self::SegmentChanged { segment, .. } => Some(*segment),
+            Self::AttemptAssigned { attempt, .. }
+            | Self::AttemptStarted { attempt, .. }
+            | Self::AttemptEnded { attempt, .. }
+            | Self::EpochCommitted { attempt, .. } => Some(attempt.segment),
+            Self::ExperimentCancelled { .. } => None,
+        }
+    }
+}
+
+/// Something for a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// Execute a segment, or what remains of it.
+    Start(Box<StartAttempt>),
+    /// Stop now; the epoch in flight is not wanted.
+    Stop(Attempt),
+    /// The attempt is no longer the worker's.
+    Revoke {
+        /// Which execution.
+        attempt: Attempt,
+        /// Why, for the log.
+        reason: Rejection,
+    },
+}
+
+/// An execution and where its inputs are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StartAttempt {
+    /// Which execution.
+    pub attempt: Attempt,
+    /// The epochs that remain.
+    pub work: Work,
+    /// Digest of the data set's manifest.
+    pub dataset: Digest,
+    /// External data sets: name and digest of the manifest.
+    pub external: Vec<(String, Digest)>,
+    /// Where the weights come from.
+    pub start: Start,
+}
+
+/// Where an execution's weights come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Drawn from the seed.
+    Random,
+    /// A safetensors file.
+    Weights(Digest),
+    /// The manifest of the deepest committed checkpoint on the way to the first epoch.
+    Checkpoint(Digest),
+}
+
+/// Why something that was said is refused. A peer can cause each of these; none is a fault of the scheduler.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Rejection {
+    #[error("experiment {experiment} is not known")]
+    UnknownExperiment { experiment: ExperimentId },
+    #[error("experiment {experiment} has ended already")]
+    ExperimentEnded { experiment: ExperimentId },
+    #[error("the plan of experiment {experiment} contradicts itself: {problem}")]
+    MalformedPlan { experiment: ExperimentId, problem: &'static str },
+    #[error("session {session} of worker {worker} is not its current connection")]
+    StaleSession { worker: WorkerId, session: SessionId },
+    #[error("attempt {attempt} is of no known segment")]
+    UnknownSegment { attempt: Attempt },
+    #[error("attempt {attempt} is over; attempt {current} has the segment")]
+    StaleAttempt { attempt: Attempt, current: u32 },
+    #[error("attempt {attempt} is over, and no other has the segment")]
+    NotLive { attempt: Attempt },
+    #[error("attempt {attempt} belongs to worker {owner}")]
+    OtherWorker { attempt: Attempt, owner: WorkerId },
+    #[error("attempt {attempt} committed epoch {got}, but epoch {expected} comes next")]
+    EpochOutOfOrder { attempt: Attempt, expected: Epoch, got: Epoch },
+    #[error("attempt {attempt} committed epoch {got}, but its segment ends with epoch {last}")]
+    BeyondBudget { attempt: Attempt, last: Epoch, got: Epoch },
+    #[error("attempt {attempt} committed epoch {epoch} with lineage {got}, but the plan says {expected}")]
+    OtherLineage { attempt: Attempt, epoch: Epoch, expected: LineageKey, got: LineageKey },
+    #[error("attempt {attempt} says that it finished, but only {committed} of {epochs} epochs are committed")]
+    FinishedEarly { attempt: Attempt, committed: usize, epochs: usize },
+    #[error("attempt {attempt} committed epoch {epoch} again")]
+    Repeated { attempt: Attempt, epoch: Epoch },
+}

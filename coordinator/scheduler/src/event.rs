@@ -1,0 +1,115 @@
+//! What can happen to the scheduler.
+
+use ceteris_shared::{
+    checkpoint::Environment,
+    digest::Digest,
+    ids::{Attempt, Epoch, ExperimentId, SessionId, WorkerId},
+    lineage::LineageKey,
+    plan::Plan,
+    trainer::{FailureCause, Scored, Spent},
+};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A planned experiment is to be trained.
+    ExperimentSubmitted(Box<Submission>),
+    /// Nothing more of an experiment is wanted.
+    CancelExperiment(ExperimentId),
+    /// A worker's stream is open.
+    WorkerConnected(WorkerConnected),
+    /// A worker's stream is closed.
+    WorkerDisconnected {
+        /// Whose.
+        worker: WorkerId,
+        /// Which; an older one than the worker's current one says nothing.
+        session: SessionId,
+    },
+    /// A worker says which attempts it is still executing.
+    Heartbeat {
+        /// Who.
+        worker: WorkerId,
+        /// On which connection.
+        session: SessionId,
+        /// Their leases are renewed.
+        running: Vec<Attempt>,
+    },
+    /// A worker says what became of an attempt.
+    AttemptReported {
+        /// Who.
+        worker: WorkerId,
+        /// On which connection.
+        session: SessionId,
+        /// Of which execution.
+        attempt: Attempt,
+        /// What.
+        report: Report,
+    },
+    /// Time has passed: see [`crate::Scheduler::next_deadline`].
+    Tick,
+}
+
+/// A planned experiment, and what its names stand for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Submission {
+    /// Its identity.
+    pub experiment: ExperimentId,
+    /// What to train.
+    pub plan: Plan,
+    /// Digest of the data set's manifest.
+    pub dataset: Digest,
+    /// External data sets: name and digest of the manifest.
+    pub external: Vec<(String, Digest)>,
+    /// Digest of the initial weights; `None` draws them from the seed.
+    pub init: Option<Digest>,
+}
+
+/// What a worker says of itself when it connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerConnected {
+    /// Who.
+    pub worker: WorkerId,
+    /// The new connection.
+    pub session: SessionId,
+    /// Attempts it can execute at once.
+    pub slots: u32,
+    /// What its results depend on.
+    pub environment: Environment,
+    /// Attempts it is still executing: adopted or revoked.
+    pub running: Vec<Attempt>,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// Training begins.
+    Started,
+    /// An epoch's objects are all in the store.
+    EpochCommitted(CommittedEpoch),
+    /// All epochs are committed.
+    Finished,
+    /// A stop was obeyed.
+    Stopped,
+    /// It cannot go on.
+    Failed {
+        /// Who must act.
+        cause: FailureCause,
+        /// What happened.
+        message: String,
+    },
+}
+
+/// An epoch whose objects are in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommittedEpoch {
+    /// Which.
+    pub epoch: Epoch,
+    /// The lineage key of the state after it.
+    pub key: LineageKey,
+    /// Digest of the checkpoint's manifest.
+    pub manifest: Digest,
+    /// Predictions files.
+    pub predictions: Vec<(Scored, Digest)>,
+    /// What it cost.
+    pub spent: Spent,
+}

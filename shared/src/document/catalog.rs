@@ -1,0 +1,178 @@
+//! `ceteris.workers/1`, `ceteris.datasets/1`, `ceteris.weights/1`, `ceteris.checkpoints/1` and `ceteris.explain/1`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{State, Timestamp};
+use crate::{
+    checkpoint::{Environment, Part},
+    dataset::Split,
+    digest::Digest,
+    ids::{Attempt, Epoch, ExperimentId, RunId, WorkerId},
+    lineage::LineageKey,
+    spec::Arch,
+};
+
+/// `ceteris.workers/1`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "ceteris.workers/1")]
+pub struct Workers {
+    /// All workers that ever registered, the connected ones first.
+    pub workers: Vec<Worker>,
+}
+
+/// One agent process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its identity, kept across restarts.
+    pub id: WorkerId,
+    /// For people: the host's name unless told.
+    pub name: String,
+    /// Whether it can be reached.
+    pub state: WorkerState,
+    /// Attempts it can run at once.
+    pub slots: u32,
+    /// What it runs now.
+    pub attempts: Vec<WorkerAttempt>,
+    /// Version of the agent.
+    pub version: String,
+    /// What its results depend on.
+    pub environment: Environment,
+    /// When it was last heard of; null where the coordinator was restarted since.
+    pub last_seen: Option<Timestamp>,
+}
+
+/// Whether a worker can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// It has a live stream.
+    Connected,
+    /// It has none; what it trains is believed alive until its lease ends.
+    Disconnected,
+}
+
+impl WorkerState {
+    /// The name in tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+/// An attempt on a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerAttempt {
+    /// Which execution of which segment.
+    pub attempt: Attempt,
+    /// The epoch in flight; null where it was not told yet.
+    pub epoch: Option<Epoch>,
+}
+
+/// `ceteris.datasets/1`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "ceteris.datasets/1")]
+pub struct Datasets {
+    /// By name.
+    pub datasets: Vec<Dataset>,
+}
+
+/// One named data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dataset {
+    /// What people call it.
+    pub name: String,
+    /// Digest of its manifest.
+    pub digest: Digest,
+    /// Height and width in pixels.
+    pub image_size: u32,
+    /// Class names, sorted; the last one is the positive class where there are two.
+    pub classes: Vec<String>,
+    /// How many samples.
+    pub samples: u64,
+    /// How many different patients; null where patients are not known.
+    pub patients: Option<u64>,
+    /// Samples of each class in each split.
+    pub counts: BTreeMap<Split, BTreeMap<String, u64>>,
+    /// Bytes of pixels.
+    pub bytes: u64,
+    /// When it was named.
+    pub registered_at: Timestamp,
+}
+
+/// `ceteris.weights/1`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "ceteris.weights/1")]
+pub struct Weights {
+    /// By name.
+    pub weights: Vec<WeightsEntry>,
+}
+
+/// One named file of initial weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightsEntry {
+    /// What people call it.
+    pub name: String,
+    /// Digest of the safetensors file.
+    pub digest: Digest,
+    /// The network it belongs to.
+    pub arch: Arch,
+    /// When it was named.
+    pub registered_at: Timestamp,
+}
+
+/// `ceteris.checkpoints/1`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "ceteris.checkpoints/1")]
+pub struct Checkpoints {
+    /// Whose.
+    pub run: RunId,
+    /// Its experiment.
+    pub experiment: ExperimentId,
+    /// Its arm's name.
+    pub arm: String,
+    /// Its seed.
+    pub seed: u64,
+    /// The committed epochs, ascending.
+    pub epochs: Vec<Checkpoint>,
+}
+
+/// The state after one epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Which epoch.
+    pub epoch: Epoch,
+    /// The lineage that leads to it.
+    pub key: LineageKey,
+    /// Digest of the checkpoint's manifest.
+    pub manifest: Digest,
+    /// The execution that made it.
+    pub attempt: Attempt,
+    /// Bytes of its parts; parts that training did not touch are stored once for all epochs.
+    pub bytes: u64,
+    /// Its files.
+    pub parts: Vec<Part>,
+    /// Where it was computed.
+    pub environment: Environment,
+}
+
+/// `ceteris.explain/1`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "ceteris.explain/1")]
+pub struct Explanation {
+    /// Whose.
+    pub run: RunId,
+    /// Its experiment.
+    pub experiment: ExperimentId,
+    /// Its arm's name.
+    pub arm: String,
+    /// Its seed.
+    pub seed: u64,
+    /// How far it is.
+    pub state: State,
+    /// One paragraph: what it waits for, or why it is where it is.
+    pub text: String,
+}

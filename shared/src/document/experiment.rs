@@ -1,0 +1,274 @@
+//! `ceteris.experiments/1` and `ceteris.experiment/1`: what was submitted and how far it is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{EndpointRule, Timestamp};
+use crate::{
+    dataset::Split,
+    digest::Digest,
+    ids::{Epoch, ExperimentId, RunId, SegmentId},
+    spec::ResolvedStage,
+    trainer::FailureCause,
+};
+
+/// `ceteris.experiments/1`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "ceteris.experiments/1")]
+pub struct Experiments {
+    /// All experiments, the newest first.
+    pub experiments: Vec<ExperimentRow>,
+}
+
+/// One line of `ceteris ls`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExperimentRow {
+    /// Its identity.
+    pub id: ExperimentId,
+    /// What people call it; not unique.
+    pub name: String,
+    /// How far it is.
+    pub state: State,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// Name of the data set.
+    pub dataset: String,
+    /// How many arms.
+    pub arms: u64,
+    /// How many runs.
+    pub runs: u64,
+    /// Runs that are done.
+    pub runs_done: u64,
+    /// Runs that failed.
+    pub runs_failed: u64,
+    /// Epochs trained so far, shared ones counted once.
+    pub epochs_done: u64,
+    /// Epochs to train in all, shared ones counted once.
+    pub epochs_to_train: u64,
+}
+
+/// How far an experiment or a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Nothing of it is being trained.
+    Queued,
+    /// Some of it is on a worker, or has been.
+    Running,
+    /// All of it is trained and evaluated.
+    Done,
+    /// It ended and some of it could not be trained.
+    Failed,
+    /// It was cancelled before it was done.
+    Cancelled,
+}
+
+impl State {
+    /// The name in tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing will change any more.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Queued | Self::Running => false,
+            Self::Done | Self::Failed | Self::Cancelled => true,
+        }
+    }
+}
+
+/// `ceteris.experiment/1`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "ceteris.experiment/1")]
+pub struct Experiment {
+    /// Its identity.
+    pub id: ExperimentId,
+    /// What people call it.
+    pub name: String,
+    /// How far it is.
+    pub state: State,
+    /// When it was submitted.
+    pub submitted_at: Timestamp,
+    /// Epochs that every arm spends.
+    pub budget: u32,
+    /// The data set.
+    pub dataset: NamedDigest,
+    /// The initial weights; `random` has no digest.
+    pub init: NamedDigest,
+    /// Data sets that are scored at the endpoint only.
+    pub external: Vec<NamedDigest>,
+    /// On what the arms are judged.
+    pub endpoint: EndpointRule,
+    /// Epochs that all runs ask for, shared ones counted for each.
+    pub epochs_asked: u64,
+    /// Epochs to train in all, shared ones counted once.
+    pub epochs_to_train: u64,
+    /// Of those, trained so far.
+    pub epochs_done: u64,
+    /// All arms, in the order of the spec.
+    pub arms: Vec<ExperimentArm>,
+    /// All segments, parents before children.
+    pub segments: Vec<SegmentRow>,
+}
+
+/// A name and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedDigest {
+    /// The name at submission.
+    pub name: String,
+    /// What it stood for then; null where there is nothing to pin.
+    pub digest: Option<Digest>,
+}
+
+/// One arm of an experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExperimentArm {
+    /// Its name; with a grid, followed by its levels.
+    pub name: String,
+    /// The factors and this arm's level of each.
+    pub levels: BTreeMap<String, String>,
+    /// How it spends the budget.
+    pub stages: Vec<ResolvedStage>,
+    /// Its runs, one per seed.
+    pub runs: Vec<Run>,
+}
+
+/// One arm with one seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its identity.
+    pub run: RunId,
+    /// Its arm's name.
+    pub arm: String,
+    /// Its seed.
+    pub seed: u64,
+    /// How far it is.
+    pub state: State,
+    /// Epochs committed along its lineage.
+    pub epoch: Epoch,
+    /// Epochs it has in all.
+    pub epochs: u32,
+    /// The epoch in flight; null while none is.
+    pub live: Option<Live>,
+    /// The latest values on val: `loss`, `accuracy`, `auc`.
+    pub val: BTreeMap<String, f64>,
+    /// The values of every committed epoch, by epoch, split and name.
+    pub series: Vec<SeriesPoint>,
+    /// What its lineage cost, each epoch once.
+    pub spent: RunSpent,
+    /// Why it failed; null where it did not.
+    pub failure: Option<Failure>,
+}
+
+/// The epoch in flight, as the worker last told.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Live {
+    /// Which; 0 while inputs are fetched.
+    pub epoch: Epoch,
+    /// Optimizer steps done in it.
+    pub step: u32,
+    /// Optimizer steps it has.
+    pub steps: u32,
+    /// Mean training loss over the epoch so far; null before the first step.
+    pub loss: Option<f64>,
+}
+
+/// A value of a committed epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeriesPoint {
+    /// Which epoch.
+    pub epoch: Epoch,
+    /// On what.
+    pub split: Split,
+    /// `loss`, `accuracy` or `auc`.
+    pub name: String,
+    /// The value.
+    pub value: f64,
+}
+
+/// What a run's lineage cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunSpent {
+    /// Epochs trained.
+    pub epochs: u32,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Training samples seen.
+    pub samples: u64,
+    /// Seconds of wall time on one device, evaluation included.
+    pub seconds: f64,
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Who must act: `user`, `infrastructure`, or `diverged` where the loss is no longer finite.
+    pub cause: FailureCause,
+    /// What happened, where, and the way out.
+    pub message: String,
+}
+
+/// One scheduled stretch of epochs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentRow {
+    /// Its identity.
+    pub id: SegmentId,
+    /// How far it is.
+    pub state: SegmentState,
+    /// How many times it was given to a worker.
+    pub attempts: u32,
+    /// Name of the worker that has it; null where none has.
+    pub worker: Option<String>,
+    /// Its first epoch.
+    pub first: Epoch,
+    /// Its last epoch.
+    pub last: Epoch,
+    /// The runs that share it.
+    pub runs: Vec<RunId>,
+}
+
+/// How far a segment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentState {
+    /// The segment it continues is not done.
+    Waiting,
+    /// Ready for a worker.
+    Queued,
+    /// Given to a worker, which has not begun.
+    Assigned,
+    /// Being trained.
+    Running,
+    /// Asked to stop.
+    Stopping,
+    /// Trained.
+    Done,
+    /// Given up.
+    Failed,
+    /// Cancelled.
+    Cancelled,
+}
+
+impl SegmentState {
+    /// The name in tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Queued => "queued",
+            Self::Assigned => "assigned",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}

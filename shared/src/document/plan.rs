@@ -1,0 +1,112 @@
+//! `ceteris.plan/1`: what a spec would do and cost, before anything is paid.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{EndpointRule, FieldDifference};
+use crate::{
+    digest::Digest,
+    spec::{Optimizer, Precision, ResolvedStage},
+};
+
+/// `ceteris.plan/1`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "ceteris.plan/1")]
+pub struct Plan {
+    /// The spec's name.
+    pub experiment: String,
+    /// How many runs: arms × seeds.
+    pub runs: u64,
+    /// Epochs that all runs ask for, shared ones counted for each.
+    pub epochs_asked: u64,
+    /// Epochs that have to be trained.
+    pub epochs_to_train: u64,
+    /// The part of the epochs asked that sharing saves: 0 is nothing, 0.5 is half.
+    pub saving: f64,
+    /// How many stretches are scheduled.
+    pub segments: u64,
+    /// Epochs that every arm spends.
+    pub budget: u32,
+    /// The seeds, the same in every arm.
+    pub seeds: Vec<u64>,
+    /// Name of the data set.
+    pub dataset: String,
+    /// Name of the initial weights, or `random`.
+    pub init: String,
+    /// Names of data sets that are scored at the endpoint only.
+    pub external: Vec<String>,
+    /// What the names stand for.
+    pub pins: PinState,
+    /// On what the arms will be judged.
+    pub endpoint: EndpointRule,
+    /// All arms.
+    pub arms: Vec<PlanArm>,
+    /// Each arm against its baseline.
+    pub contrasts: Vec<PlanContrast>,
+}
+
+/// What the spec's names stand for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PinState {
+    /// Planned without a coordinator: digests are not known yet.
+    Unresolved(Unresolved),
+    /// Digests.
+    Pinned(Pinned),
+}
+
+/// The word `unresolved`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unresolved {
+    /// The word.
+    Unresolved,
+}
+
+/// The digests that names stand for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pinned {
+    /// Of the data set's manifest.
+    pub dataset: Digest,
+    /// Of the initial weights; null where they are random.
+    pub init: Option<Digest>,
+    /// Of the external data sets' manifests, by name.
+    pub external: BTreeMap<String, Digest>,
+}
+
+/// One arm of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanArm {
+    /// Its name; with a grid, followed by its levels.
+    pub name: String,
+    /// The factors and this arm's level of each.
+    pub levels: BTreeMap<String, String>,
+    /// How it spends the budget.
+    pub stages: Vec<ResolvedStage>,
+    /// Samples in an optimizer step.
+    pub batch_size: u32,
+    /// The update rule.
+    pub optimizer: Optimizer,
+    /// Arithmetic.
+    pub precision: Precision,
+    /// How many runs: one per seed.
+    pub runs: u64,
+}
+
+/// What two arms will be able to show.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanContrast {
+    /// The arm that the other is compared with.
+    pub baseline: String,
+    /// The other arm.
+    pub arm: String,
+    /// The fields in which they differ: the treatment.
+    pub treatment: Vec<FieldDifference>,
+    /// The smallest p-value that this many seeds can give, two-sided, before any correction.
+    pub smallest_p: f64,
+    /// Whether that can be significant after the correction over all contrasts of the plan.
+    pub can_be_significant: bool,
+    /// The same in words.
+    pub because: String,
+}

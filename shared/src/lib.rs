@@ -1,0 +1,16 @@
+//! What ceteris is about, without any machinery: the spec, the plan, lineage, randomness, statistics and comparison.
+//!
+//! Everything here is a pure function of its arguments: no I/O, no async, no clock, no entropy. Every other crate
+//! depends on this one and it depends on none of them.
+
+pub mod checkpoint;
+pub mod dataset;
+pub mod digest;
+pub mod document;
+pub mod ids;
+pub mod lineage;
+pub mod plan;
+pub mod predictions;
+pub mod seed;
+pub mod spec;
+pub mod trainer;

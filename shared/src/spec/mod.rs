@@ -1,0 +1,43 @@
+//! The experiment spec: what a user writes, and what it means.
+//!
+//! `parse` turns text into an [`ExperimentSpec`] and knows where in the text a mistake is; `validate` checks what no
+//! grammar can (stages against the budget, names against each other); `resolve` crosses arms with the grid and fills in
+//! every default, so that nothing after it has to know where a value came from.
+
+mod document;
+mod parse;
+mod resolve;
+mod validate;
+
+pub use document::{
+    Arch, Arm, Augment, Budget, Compare, Controls, Correction, Data, Endpoint, EndpointEpoch, ExperimentSpec, Grid,
+    Init, Metric, Model, Optimizer, OptimizerName, Overrides, Precision, Schedule, Score, Seeds, Stage, Threshold,
+    Trainable,
+};
+pub use parse::{Format, parse};
+pub use resolve::{ResolvedArm, ResolvedStage, resolve};
+pub use validate::validate;
+
+/// Most runs that one experiment may have.
+pub const MAX_RUNS: usize = 100_000;
+/// Largest spec that is read, in bytes.
+pub const MAX_SPEC_BYTES: usize = 1 << 20;
+
+/// Why a spec is refused. Each message names the place, the cause and the way out.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error("{message}{}", hint.as_ref().map(|hint| format!("\n{hint}")).unwrap_or_default())]
+    Syntax { message: String, hint: Option<String> },
+    #[error("the spec is {0} bytes long; the limit is {MAX_SPEC_BYTES}")]
+    TooLong(usize),
+    #[error(
+        "arm {arm:?}: its stages add up to {sum} epochs ({terms}), but `budget.epochs` is {budget}; every arm must spend exactly \
+         the budget, so change the stages or the budget"
+    )]
+    StagesMissBudget { arm: String, terms: String, sum: u64, budget: u32 },
+    #[error("{place}: {cause}")]
+    Invalid { place: String, cause: String },
+    #[error("the grid expands to {runs} runs, more than the limit of {MAX_RUNS}: use fewer levels, arms or seeds")]
+    TooManyRuns { runs: u128 },
+}

@@ -1,0 +1,275 @@
+//! What no grammar can check: sums, ranges, names against each other. Names that only the coordinator knows (data sets,
+//! weights) are checked at submission.
+
+use std::collections::BTreeSet;
+
+use super::{Arm, Error, ExperimentSpec, MAX_RUNS, Optimizer, Seeds};
+
+/// Checks a spec.
+///
+/// # Errors
+/// The first thing that is wrong, in the order of the spec's tables.
+pub fn validate(spec: &ExperimentSpec) -> Result<(), Error> {
+    name("name", &spec.name)?;
+    name("data.dataset", &spec.data.dataset)?;
+    spec.data.external.iter().try_for_each(|external| name("data.external", external))?;
+    unique("data.external", spec.data.external.iter().map(String::as_str))?;
+    if spec.data.external.contains(&spec.data.dataset) {
+        return invalid(
+            "data.external",
+            format!("{:?} is the experiment's own data set; leave it out", spec.data.dataset),
+        );
+    }
+    if let Some(size) = spec.data.image_size {
+        range("data.image_size", size, 32, 1024)?;
+    }
+    range("budget.epochs", spec.budget.epochs, 1, 100_000)?;
+    range("controls.batch_size", spec.controls.batch_size, 1, 4096)?;
+    learning_rate("controls.lr", spec.controls.lr)?;
+    optimizer("controls.optimizer", &spec.controls.optimizer)?;
+    seeds(&spec.seeds)?;
+    if spec.arm.is_empty() {
+        return invalid("arm", "an experiment needs at least one [[arm]]");
+    }
+    unique("arm.name", spec.arm.iter().map(|arm| arm.name.as_str()))?;
+    spec.arm.iter().try_for_each(|arm| validate_arm(spec, arm))?;
+    grid(spec)?;
+    compare(spec)
+}
+
+impl Seeds {
+    /// The seeds, in order. Empty where nothing was written; [`validate`] refuses that.
+    pub fn list(&self) -> Vec<u64> {
+        match (&self.values, self.count) {
+            (Some(values), _) => values.clone(),
+            (None, count) => (0..u64::from(count.unwrap_or(0))).collect(),
+        }
+    }
+}
+
+fn invalid<T>(place: impl Into<String>, cause: impl Into<String>) -> Result<T, Error> {
+    Err(Error::Invalid { place: place.into(), cause: cause.into() })
+}
+
+/// Names appear in tables, paths and URLs.
+fn name(place: &str, name: &str) -> Result<(), Error> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
+    if name.is_empty()
+        || name.len() > 64
+        || !name.chars().all(good)
+        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+    {
+        return invalid(
+            place,
+            format!(
+                "{name:?} is not a name: use 1 to 64 letters, digits, '-', '_', '.' or '+', beginning with a letter or digit"
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn unique<'a>(place: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return invalid(place, format!("{name:?} appears twice; each needs a name of its own"));
+        }
+    }
+    Ok(())
+}
+
+fn range(place: &str, value: u32, low: u32, high: u32) -> Result<(), Error> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        invalid(place, format!("{value} is not between {low} and {high}"))
+    }
+}
+
+fn learning_rate(place: &str, lr: f64) -> Result<(), Error> {
+    if lr > 0.0 && lr <= 100.0 {
+        Ok(())
+    } else {
+        invalid(place, format!("{lr} is not a learning rate above 0 and up to 100"))
+    }
+}
+
+fn optimizer(place: &str, optimizer: &Optimizer) -> Result<(), Error> {
+    if let Some(beta) = optimizer.betas.iter().find(|beta| !(0.0..1.0).contains(*beta)) {
+        return invalid(place, format!("{beta} in `betas` is not in [0, 1)"));
+    }
+    if optimizer.epsilon > 0.0 && optimizer.epsilon < 1.0 {
+        Ok(())
+    } else {
+        invalid(place, format!("`epsilon` {} is not between 0 and 1", optimizer.epsilon))
+    }
+}
+
+fn seeds(seeds: &Seeds) -> Result<(), Error> {
+    match (&seeds.count, &seeds.values) {
+        (Some(_), Some(_)) => invalid("seeds", "`count` and `values` say the same thing; write one of them"),
+        (None, None) => invalid("seeds", "write `count = 5`, or `values = [0, 1, …]`"),
+        (Some(count), None) => range("seeds.count", *count, 1, 10_000),
+        (None, Some(values)) => {
+            if values.is_empty() {
+                return invalid("seeds.values", "the list is empty; give at least one seed");
+            }
+            let texts: Vec<String> = values.iter().map(u64::to_string).collect();
+            unique("seeds.values", texts.iter().map(String::as_str))
+        }
+    }
+}
+
+fn validate_arm(spec: &ExperimentSpec, arm: &Arm) -> Result<(), Error> {
+    let place = |key: &str| format!("arm {:?}: {key}", arm.name);
+    name("arm.name", &arm.name)?;
+    if let Some(batch_size) = arm.batch_size {
+        range(&place("batch_size"), batch_size, 1, 4096)?;
+    }
+    arm.optimizer.iter().try_for_each(|o| optimizer(&place("optimizer"), o))?;
+    arm.lr
+        .iter()
+        .chain(arm.stages.iter().filter_map(|stage| stage.lr.as_ref()))
+        .try_for_each(|lr| learning_rate(&place("lr"), *lr))?;
+    if arm.stages.is_empty() || arm.stages.iter().any(|stage| stage.epochs == 0) {
+        return invalid(place("stages"), "needs at least one stage, and each stage at least one epoch");
+    }
+    let sum: u64 = arm.stages.iter().map(|stage| u64::from(stage.epochs)).sum();
+    if sum != u64::from(spec.budget.epochs) {
+        let terms = arm.stages.iter().map(|stage| stage.epochs.to_string()).collect::<Vec<_>>().join(" + ");
+        return Err(Error::StagesMissBudget { arm: arm.name.clone(), terms, sum, budget: spec.budget.epochs });
+    }
+    Ok(())
+}
+
+fn grid(spec: &ExperimentSpec) -> Result<(), Error> {
+    let grid = &spec.grid;
+    let texts =
+        |levels: &Option<Vec<f64>>| levels.as_ref().map(|levels| levels.iter().map(|l| format!("{l:e}")).collect());
+    let batch_sizes = grid.batch_size.as_ref().map(|levels| levels.iter().map(u32::to_string).collect());
+    let augments = grid.augment.as_ref().map(|levels| levels.iter().map(|a| a.name().to_owned()).collect());
+    let factors: [(&str, Option<Vec<String>>, fn(&Arm) -> bool); 3] = [
+        ("batch_size", batch_sizes, |arm| arm.batch_size.is_some()),
+        ("lr", texts(&grid.lr), |arm| arm.lr.is_some() || arm.stages.iter().all(|stage| stage.lr.is_some())),
+        ("augment", augments, |arm| arm.augment.is_some() || arm.stages.iter().all(|stage| stage.augment.is_some())),
+    ];
+    let mut runs = spec.arm.len() as u128 * spec.seeds.list().len() as u128;
+    for (factor, levels, arm_decides) in factors {
+        let Some(levels) = levels else { continue };
+        let place = format!("grid.{factor}");
+        if levels.is_empty() {
+            return invalid(
+                place,
+                "the list of levels is empty, so the grid expands to nothing; give levels or remove the key",
+            );
+        }
+        unique(&place, levels.iter().map(String::as_str))?;
+        if let Some(arm) = spec.arm.iter().find(|arm| arm_decides(arm)) {
+            let cause = format!(
+                "arm {:?} sets `{factor}` itself, so the grid's levels would change nothing; remove one of the two",
+                arm.name
+            );
+            return invalid(place, cause);
+        }
+        runs *= levels.len() as u128;
+    }
+    grid.lr.iter().flatten().try_for_each(|lr| learning_rate("grid.lr", *lr))?;
+    grid.batch_size.iter().flatten().try_for_each(|size| range("grid.batch_size", *size, 1, 4096))?;
+    if runs > MAX_RUNS as u128 { Err(Error::TooManyRuns { runs }) } else { Ok(()) }
+}
+
+fn compare(spec: &ExperimentSpec) -> Result<(), Error> {
+    if let Some(baseline) = &spec.compare.baseline
+        && !spec.arm.iter().any(|arm| arm.name == *baseline)
+    {
+        let names = spec.arm.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", ");
+        return invalid("compare.baseline", format!("{baseline:?} is not an arm; arms are {names}"));
+    }
+    if !(spec.compare.alpha > 0.0 && spec.compare.alpha < 1.0) {
+        return invalid("compare.alpha", format!("{} is not between 0 and 1", spec.compare.alpha));
+    }
+    match spec.compare.margin {
+        Some(margin) if !(margin > 0.0 && margin.is_finite()) => {
+            invalid("compare.margin", format!("{margin} is not above 0"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Augment, Format, Stage, Trainable, parse};
+
+    fn good() -> ExperimentSpec {
+        let text = r#"
+            name = "x"
+            data = { dataset = "d" }
+            model = { init = "random" }
+            budget = { epochs = 20 }
+            seeds = { count = 2 }
+            [[arm]]
+            name = "frozen"
+            stages = [{ epochs = 20, train = "head" }]
+            [[arm]]
+            name = "finetuned"
+            stages = [{ epochs = 15, train = "head" }, { epochs = 5, train = "denseblock4", lr = 1e-5 }]
+        "#;
+        parse(text, Format::Toml).expect("a well-formed spec")
+    }
+
+    fn error(change: impl FnOnce(&mut ExperimentSpec)) -> String {
+        let mut spec = good();
+        change(&mut spec);
+        validate(&spec).expect_err("the change makes it invalid").to_string()
+    }
+
+    #[test]
+    fn a_good_spec_is_accepted() {
+        assert_eq!(validate(&good()), Ok(()));
+    }
+
+    #[test]
+    fn unequal_budgets_are_refused_with_the_arm_the_sum_and_the_budget() {
+        insta::assert_snapshot!(error(|spec| spec.arm[1].stages[0].epochs = 20));
+    }
+
+    #[test]
+    fn sums_that_overflow_are_only_unequal() {
+        let stage = Stage { epochs: u32::MAX, train: Trainable::Head, lr: None, augment: None };
+        assert!(error(|spec| spec.arm[0].stages = vec![stage.clone(), stage]).contains("8589934590 epochs"));
+    }
+
+    #[test]
+    fn refusals_name_the_place_and_the_way_out() {
+        let errors = [
+            error(|spec| spec.name = "a b".to_owned()),
+            error(|spec| spec.data.dataset = "../x".to_owned()),
+            error(|spec| spec.data.external = vec!["d".to_owned()]),
+            error(|spec| spec.controls.lr = f64::NAN),
+            error(|spec| spec.controls.batch_size = 0),
+            error(|spec| spec.controls.optimizer.betas[0] = 1.0),
+            error(|spec| spec.seeds.values = Some(vec![1])),
+            error(|spec| spec.seeds = Seeds::default()),
+            error(|spec| spec.seeds = Seeds { count: None, values: Some(vec![3, 3]) }),
+            error(|spec| spec.arm.clear()),
+            error(|spec| spec.arm[1].name = "frozen".to_owned()),
+            error(|spec| spec.arm[0].stages.clear()),
+            error(|spec| spec.grid.augment = Some(vec![])),
+            error(|spec| spec.grid.augment = Some(vec![Augment::None, Augment::None])),
+            error(|spec| {
+                spec.arm[0].augment = Some(Augment::Light);
+                spec.grid.augment = Some(vec![Augment::None, Augment::Light]);
+            }),
+            error(|spec| spec.compare.baseline = Some("frosen".to_owned())),
+            error(|spec| spec.compare.alpha = 1.0),
+            error(|spec| spec.compare.margin = Some(0.0)),
+            error(|spec| {
+                spec.seeds.count = Some(10_000);
+                spec.grid.lr = Some((1..=6).map(|level| f64::from(level) * 1e-4).collect());
+            }),
+        ];
+        insta::assert_snapshot!(errors.join("\n"));
+    }
+}

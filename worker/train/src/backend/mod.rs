@@ -1,0 +1,166 @@
+//! The one place that knows which tensor library computes: devices, threads, and what results depend on.
+//!
+//! burn's libtorch devices are deprecated upstream in favour of its own kernels; a move to another of its backends is a
+//! change of this file.
+
+use std::{fmt, str::FromStr};
+
+use burn::tensor::Device;
+use ceteris_shared::{checkpoint::Environment, lineage};
+
+/// Where to compute, as written on the command line: `cpu` or `cuda:N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceName {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The n-th NVIDIA GPU that this process sees.
+    Cuda(usize),
+}
+
+/// Why a device cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error("{0:?} is not a device: write `cpu`, or `cuda:0` for the first GPU")]
+    UnknownDevice(String),
+    #[error(
+        "cuda:{index} was asked for, but libtorch {libtorch} sees {count} GPUs: use --device cpu, or build with a libtorch for CUDA and check the driver"
+    )]
+    NoSuchGpu { index: usize, count: usize, libtorch: &'static str },
+}
+
+/// The version of the libtorch that was linked.
+pub const LIBTORCH: &str = env!("CETERIS_LIBTORCH_VERSION");
+
+impl FromStr for DeviceName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            Some(("cuda", index)) => {
+                index.parse().map(Self::Cuda).map_err(|_| Error::UnknownDevice(text.to_owned()))
+            }
+            _ => Err(Error::UnknownDevice(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// Opens a device for this thread, with `threads` threads within an operation.
+///
+/// OpenMP keeps the thread count per calling thread: call this on the thread that will train, and on no other.
+///
+/// # Errors
+/// When libtorch does not see the device.
+pub fn open(name: DeviceName, threads: u32) -> Result<Device, Error> {
+    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+    if let DeviceName::Cuda(index) = name {
+        let count = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
+        if index >= count {
+            return Err(Error::NoSuchGpu { index, count, libtorch: LIBTORCH });
+        }
+        // Benchmarking picks convolution algorithms by the clock, which makes results depend on it.
+        tch::Cuda::cudnn_set_benchmark(false);
+    }
+    Ok(device(name))
+}
+
+/// The device of that name, whether or not it is there.
+#[allow(deprecated)]
+pub fn device(name: DeviceName) -> Device {
+    match name {
+        DeviceName::Cpu => Device::libtorch(),
+        DeviceName::Cuda(index) => Device::libtorch_cuda(index),
+    }
+}
+
+/// What results computed by this thread on `device` depend on.
+pub fn environment(device: DeviceName) -> Environment {
+    Environment {
+        engine: lineage::ENGINE.to_owned(),
+        libtorch: LIBTORCH.to_owned(),
+        device: match device {
+            DeviceName::Cpu => "cpu".to_owned(),
+            DeviceName::Cuda(index) => gpu_model(index).unwrap_or_else(|| "cuda".to_owned()),
+        },
+        instructions: instructions(std::env::var("ATEN_CPU_CAPABILITY").ok().as_deref()).to_owned(),
+        threads: u32::try_from(tch::get_num_threads()).unwrap_or(1),
+    }
+}
+
+/// The instruction set that libtorch's own kernels are dispatched to, by its rule (`aten/src/ATen/native/DispatchStub.cpp`);
+/// `wish` is its environment variable ATEN_CPU_CAPABILITY.
+fn instructions(wish: Option<&str>) -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx512 = avx2
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq");
+        match wish {
+            Some("default") => "DEFAULT",
+            Some("avx2") => "AVX2",
+            Some("avx512") => "AVX512",
+            _ if avx512 => "AVX512",
+            _ if avx2 => "AVX2",
+            _ => "DEFAULT",
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = wish;
+        "DEFAULT"
+    }
+}
+
+/// The model name that the NVIDIA driver tells, where it counts GPUs as this process does.
+fn gpu_model(index: usize) -> Option<String> {
+    if std::env::var_os("CUDA_VISIBLE_DEVICES").is_some() {
+        return None;
+    }
+    let mut folders: Vec<_> =
+        std::fs::read_dir("/proc/driver/nvidia/gpus").ok()?.flatten().map(|entry| entry.path()).collect();
+    folders.sort();
+    let text = std::fs::read_to_string(folders.get(index)?.join("information")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Model:")).map(|model| model.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_they_are_written() {
+        for name in [DeviceName::Cpu, DeviceName::Cuda(0), DeviceName::Cuda(11)] {
+            assert_eq!(name.to_string().parse(), Ok(name));
+        }
+        for text in ["", "gpu", "cuda", "cuda:", "cuda:-1", "cpu:0"] {
+            assert_eq!(text.parse::<DeviceName>(), Err(Error::UnknownDevice(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn the_environment_tells_the_threads_that_were_asked_for() {
+        open(DeviceName::Cpu, 1).expect("the processor is always there");
+        assert_eq!(environment(DeviceName::Cpu).threads, 1);
+    }
+
+    #[test]
+    fn a_wish_decides_the_instruction_set() {
+        if cfg!(target_arch = "x86_64") {
+            assert_eq!(instructions(Some("default")), "DEFAULT");
+            assert_eq!(instructions(Some("avx2")), "AVX2");
+        }
+    }
+}

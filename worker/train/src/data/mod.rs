@@ -1,0 +1,107 @@
+//! A packed data set on local disk, mapped into memory, and the batches made of it.
+
+mod augment;
+mod batch;
+mod loader;
+
+use std::{fs::File, path::Path};
+
+use ceteris_shared::{
+    dataset::{self, MAX_MANIFEST_BYTES, Manifest, SAMPLES_PER_SHARD, Split},
+    trainer::DatasetFiles,
+};
+use memmap2::Mmap;
+
+pub use augment::{Light, Look};
+pub use batch::{Batch, assemble, batches};
+pub use loader::{Plan, load};
+
+use crate::files;
+
+/// A data set whose shards are mapped.
+#[derive(Debug)]
+pub struct Dataset {
+    manifest: Manifest,
+    shards: Vec<Mmap>,
+}
+
+/// Why a data set cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error(transparent)]
+    File(#[from] files::Error),
+    #[error("{file}: {source}")]
+    Manifest { file: String, source: dataset::Error },
+    #[error("the data set's manifest lists {listed} shards, and {given} files were given")]
+    ShardCount { listed: usize, given: usize },
+    #[error("{file}: {found} bytes; a shard of {samples} samples has {expected}")]
+    ShardSize { file: String, found: usize, samples: u32, expected: usize },
+}
+
+impl Dataset {
+    /// Opens a data set.
+    ///
+    /// # Errors
+    /// When the manifest is refused, or a shard is missing or not as long as the manifest says.
+    pub fn open(given: &DatasetFiles) -> Result<Self, Error> {
+        let bytes = files::read(&given.manifest, MAX_MANIFEST_BYTES)?;
+        let manifest = Manifest::from_bytes(&bytes)
+            .map_err(|source| Error::Manifest { file: given.manifest.display().to_string(), source })?;
+        if manifest.shards.len() != given.shards.len() {
+            return Err(Error::ShardCount { listed: manifest.shards.len(), given: given.shards.len() });
+        }
+        let shards = manifest.shards.iter().zip(&given.shards).map(|(shard, file)| {
+            let mapped = map(file)?;
+            let expected = shard.samples as usize * manifest.sample_bytes();
+            if mapped.len() == expected {
+                Ok(mapped)
+            } else {
+                let file = file.display().to_string();
+                Err(Error::ShardSize { file, found: mapped.len(), samples: shard.samples, expected })
+            }
+        });
+        let shards = shards.collect::<Result<_, Error>>()?;
+        Ok(Self { manifest, shards })
+    }
+
+    /// What the data set is.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Height and width of its images in pixels.
+    pub fn image_size(&self) -> usize {
+        self.manifest.image_size as usize
+    }
+
+    /// Indices of the samples of `split`, ascending.
+    pub fn split(&self, split: Split) -> Vec<u32> {
+        self.manifest.split(split).collect()
+    }
+
+    /// Indices of all samples.
+    pub fn all(&self) -> Vec<u32> {
+        (0..).zip(&self.manifest.samples).map(|(index, _)| index).collect()
+    }
+
+    /// The class of a sample.
+    pub fn label(&self, sample: u32) -> u32 {
+        self.manifest.samples[sample as usize].class
+    }
+
+    /// The grey pixels of a sample, row by row.
+    pub fn pixels(&self, sample: u32) -> &[u8] {
+        let (shard, place) = (sample as usize / SAMPLES_PER_SHARD, sample as usize % SAMPLES_PER_SHARD);
+        let bytes = self.manifest.sample_bytes();
+        &self.shards[shard][place * bytes..][..bytes]
+    }
+}
+
+#[allow(unsafe_code)]
+fn map(file: &Path) -> Result<Mmap, files::Error> {
+    let opened = File::open(file).map_err(files::at(file, "cannot be opened"))?;
+    // SAFETY: the agent's cache holds immutable files named by their digest and removes them only while nothing is
+    // trained on them; nobody writes to or truncates them.
+    unsafe { Mmap::map(&opened) }.map_err(files::at(file, "cannot be mapped"))
+}
