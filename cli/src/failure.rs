@@ -90,7 +90,8 @@ impl From<tonic::Status> for Failure {
             _ => Exit::Infrastructure,
         };
         let said = status.message();
-        let cause = if said.is_empty() { format!("the coordinator answered {:?}", status.code()) } else { said.to_owned() };
+        let cause =
+            if said.is_empty() { format!("the coordinator answered {:?}", status.code()) } else { said.to_owned() };
         // A server's message may bring its own way out on a line of its own.
         let (cause, own_help) = match cause.split_once("\nhelp: ") {
             Some((cause, help)) => (cause.to_owned(), Some(help.to_owned())),

@@ -23,37 +23,61 @@ pub enum Format {
     Csv,
 }
 
-/// Rows under a header. A header that begins with `>` is a column of numbers, set to the right.
+/// A column of a table. From a text: a name, which a table shows in capitals; one that begins with `>` is a column of
+/// numbers, set to the right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    name: String,
+    title: String,
+    numbers: bool,
+}
+
+impl From<&str> for Column {
+    fn from(text: &str) -> Self {
+        let name = text.trim_start_matches('>').to_owned();
+        Self { title: name.to_uppercase(), name, numbers: text.starts_with('>') }
+    }
+}
+
+impl Column {
+    /// Numbers that belong to a class, whose name is shown as it is.
+    pub fn of_class(before: &str, class: &str) -> Self {
+        Self { name: format!("{before}{class}"), title: format!("{}{class}", before.to_uppercase()), numbers: true }
+    }
+}
+
+/// Rows under a header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    header: Vec<&'static str>,
+    header: Vec<Column>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// An empty table.
-    pub fn new<const N: usize>(header: [&'static str; N]) -> Self {
-        Self { header: header.to_vec(), rows: Vec::new() }
+    pub fn new<T: Into<Column>>(header: impl IntoIterator<Item = T>) -> Self {
+        Self { header: header.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     /// Adds a row, with one cell for each column.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        debug_assert_eq!(N, self.header.len());
-        self.rows.push(cells.to_vec());
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells: Vec<String> = cells.into_iter().collect();
+        debug_assert_eq!(cells.len(), self.header.len());
+        self.rows.push(cells);
     }
 
     /// Aligned columns, two spaces apart; nothing at the ends of lines.
     pub fn text(&self) -> String {
         let mut table = comfy_table::Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(self.header.iter().map(|name| name.trim_start_matches('>').to_uppercase()));
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(self.header.iter().map(|column| &column.title));
         for row in &self.rows {
             table.add_row(row);
         }
-        for (column, name) in table.column_iter_mut().zip(&self.header) {
-            column.set_padding((0, 2));
-            if name.starts_with('>') {
-                column.set_cell_alignment(CellAlignment::Right);
+        for (shown, column) in table.column_iter_mut().zip(&self.header) {
+            shown.set_padding((0, 2));
+            if column.numbers {
+                shown.set_cell_alignment(CellAlignment::Right);
             }
         }
         table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
@@ -62,7 +86,7 @@ impl Table {
     /// RFC 4180, with a header.
     pub fn csv(&self) -> String {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        let header = self.header.iter().map(|name| name.trim_start_matches('>').replace(' ', "_"));
+        let header = self.header.iter().map(|column| column.name.replace(' ', "_"));
         writer.write_record(header).expect("memory takes every write");
         for row in &self.rows {
             writer.write_record(row).expect("rows have the header's length");
@@ -82,7 +106,7 @@ pub trait ReadOut: Serialize {
 /// A document in the form that was asked for.
 pub fn render(document: &impl ReadOut, format: Format) -> String {
     match format {
-        Format::Table => document.text(),
+        Format::Table => printable(&document.text()),
         Format::Json => {
             serde_json::to_string_pretty(document).expect("documents are plain data with string keys") + "\n"
         }
@@ -111,6 +135,11 @@ pub fn print_text(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Text that cannot steer the terminal that shows it: file names and what programs print come from anywhere.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c }).collect()
+}
+
 /// A number of bytes for people.
 pub fn bytes(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
@@ -134,13 +163,22 @@ mod tests {
 
     #[test]
     fn text_is_aligned_and_has_no_trailing_spaces() {
-        insta::assert_snapshot!(example().text(), @"");
+        insta::assert_snapshot!(example().text(), @r#"
+        ARM        VAL AUC  NOTE
+        frozen        0.98  a, "b"
+        finetuned   0.9853
+        "#);
         assert!(example().text().lines().all(|line| line == line.trim_end()));
     }
 
     #[test]
     fn csv_quotes_what_needs_it() {
         assert_eq!(example().csv(), "arm,val_auc,note\nfrozen,0.98,\"a, \"\"b\"\"\"\nfinetuned,0.9853,\n");
+    }
+
+    #[test]
+    fn escapes_do_not_reach_the_terminal() {
+        assert_eq!(printable("a\tb \x1b[31mred\r\n"), "a\tb \u{fffd}[31mred\u{fffd}\n");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! Everything here is a pure function of its arguments: no I/O, no async, no clock, no entropy. Every other crate
 //! depends on this one and it depends on none of them.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod checkpoint;
+pub mod compare;
 pub mod dataset;
 pub mod digest;
 pub mod document;
@@ -13,4 +16,5 @@ pub mod plan;
 pub mod predictions;
 pub mod seed;
 pub mod spec;
+pub mod stats;
 pub mod trainer;

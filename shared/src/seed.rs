@@ -23,6 +23,8 @@ pub enum Purpose {
     Init = 3,
     /// The order in which patients are dealt to splits on import; epoch and sample are 0.
     Split = 4,
+    /// The signs of one random pattern of a sign-flip test; the sample is the pattern's index.
+    SignFlip = 5,
 }
 
 /// The stream of numbers that belongs to one (seed, epoch, sample, purpose).

@@ -1,1 +1,21 @@
+//! The agent of a machine that trains: takes attempts from the coordinator, has its trainers execute them, and sees to
+//! it that nothing they did is lost.
+//!
+//! [`agent`] wires the parts together. [`session`] is the one connection to the coordinator and the outbox behind it;
+//! [`spool`] keeps events on disk until they are acknowledged. Each [`slot`] executes one attempt at a time: it fetches
+//! and verifies the inputs ([`cache`]), tells its trainer process what to do ([`launcher`]), and stores what comes out.
+//! The agent links no libtorch and trains nothing itself; whatever a trainer does to its process is an exit status here.
 
+pub mod agent;
+mod attempts;
+mod backoff;
+pub mod cache;
+pub mod config;
+pub mod launcher;
+pub mod session;
+mod slot;
+pub mod spool;
+pub mod state;
+
+pub use agent::{Error, run};
+pub use config::Config;

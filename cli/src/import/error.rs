@@ -21,17 +21,17 @@ pub enum Error {
          rename or move {other}/, or list the images in a CSV (--csv)"
     )]
     MixedLayout { split: String, other: String },
-    #[error("class {class:?} has no file in {place}; put its images there, or remove the folder")]
+    #[error("class {class:?} has no file that can be read in {place}; put its images there, or remove the folder")]
     EmptyFolder { class: String, place: String },
     #[error(
-        "there is no image to import ({refused} files refused); the layout is train|val|test/CLASS/* or CLASS/*, \
+        "there is no image to import ({refused} refused); the layout is train|val|test/CLASS/* or CLASS/*, \
          or a CSV that lists the images (--csv)"
     )]
     NoImages { refused: usize },
     #[error("there is only one class, {0:?}; images of at least two classes are needed")]
     OneClass(String),
-    #[error("class {class:?} has no image that can be read ({refused} files refused in all)")]
-    EmptyClass { class: String, refused: usize },
+    #[error("class {class:?} has no image that can be read; {refused} refused in all, first {first}")]
+    EmptyClass { class: String, refused: usize, first: String },
     #[error("class {0:?} has no image in train, so it cannot be learned; change the split")]
     NotInTraining(String),
     #[error("{}: {why}", path.display())]
@@ -44,7 +44,7 @@ pub enum Error {
     )]
     NoSplit(String),
     #[error(
-        "{count} images have no patient, {first} first; give a --patient-pattern that matches every file, or a CSV \
+        "no patient is known of {count} image(s), {first} first; give a --patient-pattern that matches every file, or a CSV \
          with a column patient"
     )]
     NoPatient { count: usize, first: String },
@@ -63,6 +63,12 @@ pub struct Refused {
     pub file: String,
     /// Why.
     pub reason: Refusal,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.file, self.reason)
+    }
 }
 
 /// Why a file is left out.

@@ -319,3 +319,71 @@ impl Bits<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use image::{ExtendedColorType, codecs::jpeg::JpegEncoder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encode(width: u16, height: u16, channels: u32, quality: u8, seed: u32) -> Vec<u8> {
+        let count = u32::from(width) * u32::from(height) * channels;
+        let pixels: Vec<u8> = (0..count).map(|n| (n.wrapping_mul(n ^ seed) >> 7) as u8).collect();
+        let kind = if channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+        let mut bytes = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
+        encoder.encode(&pixels, width.into(), height.into(), kind).unwrap();
+        bytes
+    }
+
+    /// Where the entropy-coded data begins.
+    fn scan(bytes: &[u8]) -> usize {
+        let header = bytes.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+        header + 2 + usize::from(bytes[header + 3])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_whole_file_is_whole_and_a_cut_one_is_not(
+            width in 1u16..70, height in 1u16..70, colour: bool, quality in 1u8..=100, seed: u32,
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = encode(width, height, if colour { 3 } else { 1 }, quality, seed);
+            prop_assert_eq!(check(&bytes), Ok(()));
+            let whole = bytes.clone();
+            bytes.extend(b"what cameras add");
+            prop_assert_eq!(check(&bytes), Ok(()));
+            let length = 2 + cut.index(whole.len() - 2);
+            prop_assert!(check(&whole[..length]).is_err());
+        }
+
+        #[test]
+        fn any_change_is_survived(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8), colour: bool,
+        ) {
+            let mut bytes = encode(40, 30, if colour { 3 } else { 1 }, 80, 1);
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let _ = check(&bytes);
+        }
+    }
+
+    #[test]
+    fn missing_and_superfluous_data_are_seen() {
+        let whole = encode(64, 64, 1, 90, 7);
+        let start = scan(&whole);
+        let end = whole.len() - 2;
+        let with = |data: &[u8]| check(&[&whole[..start], data, &whole[end..]].concat());
+        assert_eq!(with(&whole[start..end]), Ok(()));
+        assert_eq!(with(&whole[start..end - 40]), Err(Fault::TooShort));
+        assert_eq!(with(&[&whole[start..end], &[0x55; 40]].concat()), Err(Fault::TooLong));
+        let mut overwritten = whole[start..end].to_vec();
+        overwritten[100..200].fill(0x55);
+        assert!(with(&overwritten).is_err());
+        assert_eq!(check(&whole[..end]), Err(Fault::Truncated));
+    }
+}

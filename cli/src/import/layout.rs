@@ -49,9 +49,7 @@ fn check_folders(tree: &Tree, depth_of_class: usize) -> Result<(), Error> {
     for folder in tree.folders.iter().filter(|folder| folder.split('/').count() == depth_of_class) {
         let prefix = format!("{folder}/");
         let at = tree.files.partition_point(|file| *file < prefix);
-        let holds_any = tree.files.get(at).is_some_and(|file| file.starts_with(&prefix))
-            || tree.refused.iter().any(|refused| refused.file.starts_with(&prefix));
-        if !holds_any {
+        if tree.files.get(at).is_none_or(|file| !file.starts_with(&prefix)) {
             let class = folder.rsplit('/').next().unwrap_or(folder).to_owned();
             return Err(Error::EmptyFolder { class, place: prefix });
         }

@@ -26,7 +26,8 @@ pub fn candidates(path: &Path, tree: &Tree) -> Result<Vec<Candidate>, Error> {
     let mut seen = HashSet::new();
     let mut found = Vec::with_capacity(table.rows.len());
     for row in &table.rows {
-        let text = |column: Option<usize>| column.map(|column| row.cells[column].trim()).filter(|cell| !cell.is_empty());
+        let text =
+            |column: Option<usize>| column.map(|column| row.cells[column].trim()).filter(|cell| !cell.is_empty());
         let fault = |why: String| table.fault(row, why);
         let class = text(Some(class)).ok_or_else(|| fault("it has no class".to_owned()))?.to_owned();
         let name = text(Some(file)).ok_or_else(|| fault("it has no file".to_owned()))?;
@@ -231,7 +232,10 @@ mod tests {
             ("split,file\n", r#"it has no column "class"; its columns are ["split", "file"]"#),
             ("class,file\nA,nothing.png\n", "2: there is no image \"nothing.png\""),
             ("class,file\nA,../z.png\n", "2: there is no image \"../z.png\""),
-            ("class,file\nA,x.png\nC,y.png\n", "3: \"y.png\" may be k/test/A/y.png or k/train/B/y.png; write its path below the folder in full"),
+            (
+                "class,file\nA,x.png\nC,y.png\n",
+                "3: \"y.png\" may be k/test/A/y.png or k/train/B/y.png; write its path below the folder in full",
+            ),
             ("class,file\nA,x.png\nA,x.png\n", "3: k/train/A/x.png is listed twice"),
             ("class,file,split\nA,x.png,valid\n", "2: \"valid\" is not a split; splits are train, val and test"),
             ("class,file\n,x.png\n", "2: it has no class"),

@@ -143,13 +143,7 @@ pub fn import(options: &Options, progress: &(dyn Fn(Progress) + Sync)) -> Result
     let mut narrow_range = packed.narrow_range;
     narrow_range.sort();
     check_classes(&packed.manifest, &refused)?;
-    Ok(Imported {
-        manifest: packed.manifest,
-        shards: packed.shards,
-        refused,
-        narrow_range,
-        _folder: packed.folder,
-    })
+    Ok(Imported { manifest: packed.manifest, shards: packed.shards, refused, narrow_range, _folder: packed.folder })
 }
 
 /// The class names, sorted.
@@ -190,7 +184,8 @@ fn check_classes(manifest: &Manifest, refused: &[Refused]) -> Result<(), Error> 
     let counts = manifest.counts();
     for (index, class) in manifest.classes.iter().enumerate() {
         if counts.values().all(|per_class| per_class[index] == 0) {
-            return Err(Error::EmptyClass { class: class.clone(), refused: refused.len() });
+            let first = refused.first().map(Refused::to_string).unwrap_or_default();
+            return Err(Error::EmptyClass { class: class.clone(), refused: refused.len(), first });
         }
         if counts.get(&Split::Train).is_some_and(|per_class| per_class[index] == 0) {
             return Err(Error::NotInTraining(class.clone()));
@@ -198,3 +193,6 @@ fn check_classes(manifest: &Manifest, refused: &[Refused]) -> Result<(), Error> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

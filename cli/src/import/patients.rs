@@ -111,6 +111,6 @@ mod tests {
         let patients: Vec<_> = candidates.iter().map(|c| c.patient.as_deref()).collect();
         assert_eq!(patients, [Some("p7"), Some("person2")]);
         let error = fill(&mut [candidate("x.png", None)], &Patients::Required(Pattern::kermany())).unwrap_err();
-        assert!(error.to_string().starts_with("1 images have no patient, x.png first"), "{error}");
+        assert!(error.to_string().starts_with("no patient is known of 1 image(s), x.png first"), "{error}");
     }
 }

@@ -160,3 +160,36 @@ fn duplicates(manifest: &Manifest) -> Duplicates {
     }
     duplicates
 }
+
+#[cfg(test)]
+mod tests {
+    use ceteris_shared::dataset;
+
+    use super::*;
+
+    fn sample(file: &str, split: Split, class: u32, patient: Option<&str>, pixels: &str) -> Sample {
+        let (source, pixels) = (Digest::of(file.as_bytes()), Digest::of(pixels.as_bytes()));
+        Sample { file: file.to_owned(), split, class, patient: patient.map(str::to_owned), source, pixels }
+    }
+
+    #[test]
+    fn counts_patients_and_duplicates_are_told() {
+        let manifest = Manifest {
+            schema: dataset::SCHEMA.to_owned(),
+            transform: dataset::TRANSFORM.to_owned(),
+            image_size: 8,
+            classes: vec!["NORMAL".to_owned(), "SICK".to_owned()],
+            samples: vec![
+                sample("train/NORMAL/a.png", Split::Train, 0, Some("p1"), "one"),
+                sample("train/NORMAL/b.png", Split::Train, 0, Some("p1"), "one"),
+                sample("train/SICK/c.png", Split::Train, 1, Some("p2"), "two"),
+                sample("test/NORMAL/d.png", Split::Test, 0, None, "two"),
+                sample("test/SICK/e.png", Split::Test, 1, Some("p1"), "three"),
+            ],
+            shards: vec![],
+        };
+        let summary = summary(&manifest);
+        assert_eq!(summary.digest, manifest.digest());
+        insta::assert_json_snapshot!(summary);
+    }
+}

@@ -183,6 +183,8 @@ pub enum Rejection {
     OtherLineage { attempt: Attempt, epoch: Epoch, expected: LineageKey, got: LineageKey },
     #[error("attempt {attempt} says that it finished, but only {committed} of {epochs} epochs are committed")]
     FinishedEarly { attempt: Attempt, committed: usize, epochs: usize },
+    #[error("attempt {attempt} committed epoch {epoch} with two sets of predictions of the same data")]
+    AmbiguousPredictions { attempt: Attempt, epoch: Epoch },
     #[error("attempt {attempt} committed epoch {epoch} again")]
     Repeated { attempt: Attempt, epoch: Epoch },
 }

@@ -45,7 +45,8 @@ pub enum Event {
         /// What.
         report: Report,
     },
-    /// Time has passed: see [`crate::Scheduler::next_deadline`].
+    /// Time has passed: see [`crate::Scheduler::next_deadline`]. Only this ends leases, so that a driver that was held
+    /// up can hand in the heartbeats that came meanwhile first.
     Tick,
 }
 

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
-use ceteris_shared::ids::{RunId, SegmentId, WorkerId};
+use ceteris_shared::{
+    ids::{RunId, SegmentId, WorkerId},
+    trainer::FailureCause,
+};
 
-use crate::{AttemptEnd, Scheduler, State, Timestamp};
+use crate::{AttemptEnd, Outcome, Scheduler, State, Timestamp, scheduler::Segment};
 
 /// A segment's place and its reason.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// Which segment.
     pub segment: SegmentId,
@@ -21,7 +24,7 @@ pub struct Explanation {
     pub attempts: u32,
     /// How the last execution that is over ended.
     pub last_end: Option<AttemptEnd>,
-    /// Why it is there.
+    /// Why it is there; its text is a sentence for people.
     pub why: Why,
 }
 
@@ -32,13 +35,106 @@ pub enum Why {
     /// The segment that it continues is not trained yet.
     ParentNotTrained { parent: SegmentId, committed: usize, epochs: usize },
     /// It waits after failures.
-    BackingOff { until: Timestamp, failures: u32, losses: u32 },
+    BackingOff { wait: std::time::Duration, failures: u32, losses: u32 },
     /// No worker is connected.
     NoWorker,
     /// Every slot of every connected worker is taken; `ahead` segments come before it.
-    NoFreeSlot { workers: usize, slots: u64, ahead: usize },
-    /// A worker has it. A worker that is not connected has it until its lease ends.
-    OnWorker { worker: WorkerId, connected: bool, until: Timestamp },
-    /// The state says it all.
-    Ended,
+    NoFreeSlot { workers: usize, slots: usize, ahead: usize },
+    /// A worker has it. One that is not connected keeps it until its lease ends, in `left`.
+    OnWorker { worker: WorkerId, connected: bool, left: std::time::Duration },
+    /// It was cancelled while a worker had it, which has `left` to obey.
+    Stopping { worker: WorkerId, left: std::time::Duration },
+    /// How it ended.
+    Ended(Outcome),
+}
+
+impl Scheduler {
+    /// Why a segment is where it is; `None` when it is not known.
+    pub fn explain(&self, now: Timestamp, segment: SegmentId) -> Option<Explanation> {
+        let found = self.segments.get(&segment)?;
+        Some(Explanation {
+            segment,
+            state: found.state.clone(),
+            committed: found.committed.len(),
+            epochs: found.work.epochs.len(),
+            attempts: found.attempts,
+            last_end: found.last_end.clone(),
+            why: self.why(now, found),
+        })
+    }
+
+    /// The same for each segment of a run, from its first epoch to its last; `None` when the run is not known.
+    pub fn explain_run(&self, now: Timestamp, run: RunId) -> Option<Vec<Explanation>> {
+        Some(self.runs.get(&run)?.iter().filter_map(|&segment| self.explain(now, segment)).collect())
+    }
+
+    fn why(&self, now: Timestamp, segment: &Segment) -> Why {
+        match &segment.state {
+            State::Waiting { parent } => {
+                let (committed, epochs) =
+                    self.segments.get(parent).map_or((0, 0), |p| (p.committed.len(), p.work.epochs.len()));
+                Why::ParentNotTrained { parent: *parent, committed, epochs }
+            }
+            State::Queued { not_before } if *not_before > now => {
+                Why::BackingOff { wait: not_before.since(now), failures: segment.failures, losses: segment.losses }
+            }
+            State::Queued { .. } => {
+                let connections = self.workers.values().filter_map(|worker| worker.connection.as_ref());
+                let (workers, slots) = connections.fold((0, 0), |(n, slots), c| (n + 1, slots + c.slots));
+                if workers == 0 {
+                    return Why::NoWorker;
+                }
+                let ahead = self.ready.iter().take_while(|(order, _)| *order < segment.order).count();
+                Why::NoFreeSlot { workers, slots, ahead }
+            }
+            State::Assigned { worker, lease, .. } | State::Running { worker, lease, .. } => {
+                let connected = self.workers.get(worker).is_some_and(|worker| worker.connection.is_some());
+                Why::OnWorker { worker: *worker, connected, left: lease.since(now) }
+            }
+            State::Stopping { worker, deadline, .. } => Why::Stopping { worker: *worker, left: deadline.since(now) },
+            State::Done(outcome) => Why::Ended(outcome.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ParentNotTrained { parent, committed, epochs } => write!(
+                f,
+                "waits for segment {}, which it continues: {committed} of its {epochs} epochs are committed",
+                parent.short()
+            ),
+            Self::BackingOff { wait, failures, losses } => write!(
+                f,
+                "waits {:.0} s before the next attempt, after {failures} infrastructure failures and {losses} lost \
+                 attempts in a row",
+                wait.as_secs_f64()
+            ),
+            Self::NoWorker => f.write_str("ready, but no worker is connected: start `ceteris-worker`"),
+            Self::NoFreeSlot { workers, slots, ahead } => write!(
+                f,
+                "ready, but all {slots} slots of {workers} connected workers are taken; {ahead} segments come before it"
+            ),
+            Self::OnWorker { worker, connected: true, .. } => write!(f, "on worker {}", worker.short()),
+            Self::OnWorker { worker, connected: false, left } => write!(
+                f,
+                "on worker {}, which is not connected; another attempt starts in {:.0} s unless it comes back",
+                worker.short(),
+                left.as_secs_f64()
+            ),
+            Self::Stopping { worker, left } => {
+                write!(f, "cancelled; worker {} has {:.0} s left to stop", worker.short(), left.as_secs_f64())
+            }
+            Self::Ended(Outcome::Completed) => f.write_str("every epoch is committed"),
+            Self::Ended(Outcome::Cancelled) => f.write_str("the experiment was cancelled"),
+            Self::Ended(Outcome::Failed { cause: FailureCause::Diverged, message }) => {
+                write!(f, "training diverged: {message}")
+            }
+            Self::Ended(Outcome::Failed { message, .. }) => write!(f, "failed: {message}"),
+            Self::Ended(Outcome::Blocked { by }) => {
+                write!(f, "segment {}, which it continues, ended without completing", by.short())
+            }
+        }
+    }
 }

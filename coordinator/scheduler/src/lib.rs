@@ -1,1 +1,36 @@
+//! The coordinator's decisions, and nothing but them: [`Scheduler::handle`] is a function of what happened and when, and
+//! returns what is to be done about it.
+//!
+//! No clock, no disk, no network: the driver commits the [`Effect::Persist`] of one event in one transaction and only
+//! then sends messages, so a crash between any two of its steps leaves a state that [`Scheduler::restore`] can go on from.
+//! What peers say is refused with a typed [`Rejection`] and never panics; what must hold of the scheduler itself is
+//! written down once, in [`Scheduler::check_invariants`].
+//!
+//! Where to look: `scheduler` owns the data and its indexes, `submit` takes and cancels experiments, `workers` connects
+//! and loses workers, `attempts` judges what they report, `assign` gives work away.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
+mod assign;
+mod attempts;
+mod effect;
+mod event;
+mod explain;
+mod invariants;
+mod restore;
+mod scheduler;
+mod state;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod time;
+mod workers;
+
+pub use effect::{Change, Effect, Message, Rejection, Start, StartAttempt};
+pub use event::{CommittedEpoch, Event, Report, Submission, WorkerConnected};
+pub use explain::{Explanation, Why};
+pub use invariants::Violation;
+pub use restore::{RestoreError, SavedExperiment, SavedSegment, Snapshot};
+pub use scheduler::{Config, Scheduler};
+pub use state::{AttemptEnd, Live, Outcome, State, StopReason};
+pub use time::Timestamp;

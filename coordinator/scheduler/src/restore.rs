@@ -1,8 +1,11 @@
 //! From what is stored back to a scheduler.
 
-use ceteris_shared::digest::Digest;
+use ceteris_shared::{digest::Digest, ids::SegmentId};
 
-use crate::{AttemptEnd, State, Submission};
+use crate::{
+    AttemptEnd, Config, Outcome, Scheduler, State, Submission, Timestamp, Violation,
+    scheduler::{Segment, check_plan},
+};
 
 /// Everything that the scheduler has to know to go on where it was.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,4 +40,69 @@ pub struct SavedSegment {
     pub committed: Vec<Digest>,
     /// How the last execution that is over ended.
     pub last_end: Option<AttemptEnd>,
+}
+
+/// What is stored contradicts itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum RestoreError {
+    #[error("the plan of experiment {0} contradicts itself: {1}")]
+    Plan(ceteris_shared::ids::ExperimentId, &'static str),
+    #[error("experiment {0} has {1} segments, but its plan has {2}")]
+    Segments(ceteris_shared::ids::ExperimentId, usize, usize),
+    #[error("segment {0} has more committed epochs than its plan")]
+    Epochs(SegmentId),
+    #[error(transparent)]
+    Violation(#[from] Violation),
+}
+
+impl Scheduler {
+    /// A scheduler that goes on from what is stored. Live attempts get a whole lease in which their worker can come
+    /// back and be given them again.
+    ///
+    /// # Errors
+    /// When what is stored contradicts itself.
+    pub fn restore(config: Config, now: Timestamp, snapshot: Snapshot) -> Result<Self, RestoreError> {
+        let mut scheduler = Self::new(config);
+        for saved in snapshot.experiments {
+            let experiment = saved.submission.experiment;
+            check_plan(&saved.submission).map_err(|problem| RestoreError::Plan(experiment, problem))?;
+            let planned = saved.submission.plan.segments.len();
+            if saved.segments.len() != planned {
+                return Err(RestoreError::Segments(experiment, saved.segments.len(), planned));
+            }
+            let ids = scheduler.add(saved.submission, |_| State::Done(Outcome::Cancelled));
+            if let Some(known) = scheduler.experiments.get_mut(&experiment) {
+                known.cancelled = saved.cancelled;
+            }
+            for (id, saved) in ids.into_iter().zip(saved.segments) {
+                if let Some(segment) = scheduler.segments.get_mut(&id) {
+                    fill(id, segment, saved, now.after(config.lease))?;
+                }
+                scheduler.index(id, now);
+            }
+        }
+        scheduler.check_invariants()?;
+        Ok(scheduler)
+    }
+}
+
+fn fill(id: SegmentId, segment: &mut Segment, saved: SavedSegment, until: Timestamp) -> Result<(), RestoreError> {
+    if saved.committed.len() > segment.work.epochs.len() {
+        return Err(RestoreError::Epochs(id));
+    }
+    segment.state = saved.state;
+    segment.attempts = saved.attempts;
+    segment.failures = saved.failures;
+    segment.losses = saved.losses;
+    segment.committed = saved.committed;
+    segment.last_end = saved.last_end;
+    let next = segment.next_epoch();
+    match &mut segment.state {
+        State::Assigned { lease, .. } => *lease = until,
+        State::Running { lease, epoch, .. } => (*lease, *epoch) = (until, next),
+        State::Stopping { deadline, .. } => *deadline = until,
+        State::Waiting { .. } | State::Queued { .. } | State::Done(_) => {}
+    }
+    Ok(())
 }

@@ -39,8 +39,8 @@ pub struct Worker {
     pub version: String,
     /// What its results depend on.
     pub environment: Environment,
-    /// When it was last heard of; null where the coordinator was restarted since.
-    pub last_seen: Option<Timestamp>,
+    /// When it was last heard of.
+    pub last_seen: Timestamp,
 }
 
 /// Whether a worker can be reached.

@@ -32,16 +32,8 @@ pub struct ExperimentRow {
     pub state: State,
     /// When it was submitted.
     pub submitted_at: Timestamp,
-    /// Name of the data set.
-    pub dataset: String,
-    /// How many arms.
-    pub arms: u64,
     /// How many runs.
     pub runs: u64,
-    /// Runs that are done.
-    pub runs_done: u64,
-    /// Runs that failed.
-    pub runs_failed: u64,
     /// Epochs trained so far, shared ones counted once.
     pub epochs_done: u64,
     /// Epochs to train in all, shared ones counted once.

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{EndpointRule, FieldDifference};
 use crate::{
+    compare,
     digest::Digest,
-    spec::{Optimizer, Precision, ResolvedStage},
+    plan,
+    spec::{ExperimentSpec, Optimizer, Precision, ResolvedArm, ResolvedStage},
 };
 
 /// `ceteris.plan/1`
@@ -109,4 +111,47 @@ pub struct PlanContrast {
     pub can_be_significant: bool,
     /// The same in words.
     pub because: String,
+}
+
+impl Plan {
+    /// What a plan says to people. `pins` are absent where it was made without a coordinator.
+    pub fn new(spec: &ExperimentSpec, plan: &plan::Plan, pins: Option<&plan::Pins>) -> Self {
+        let (epochs_asked, epochs_to_train) = (plan.epochs_asked(), plan.epochs_to_train());
+        let seeds = spec.seeds.list();
+        let arm = |arm: &ResolvedArm| PlanArm {
+            name: arm.name.clone(),
+            levels: arm.levels.clone(),
+            stages: arm.stages.clone(),
+            batch_size: arm.batch_size,
+            optimizer: arm.optimizer,
+            precision: arm.precision,
+            runs: seeds.len() as u64,
+        };
+        Self {
+            experiment: spec.name.clone(),
+            runs: plan.runs.len() as u64,
+            epochs_asked,
+            epochs_to_train,
+            saving: if epochs_asked == 0 { 0.0 } else { 1.0 - epochs_to_train as f64 / epochs_asked as f64 },
+            segments: plan.segments.len() as u64,
+            budget: spec.budget.epochs,
+            seeds: seeds.clone(),
+            dataset: spec.data.dataset.clone(),
+            init: spec.model.init.to_string(),
+            external: spec.data.external.clone(),
+            pins: PinState::from(pins),
+            endpoint: EndpointRule::from(spec.endpoint),
+            arms: plan.arms.iter().map(arm).collect(),
+            contrasts: compare::planned_contrasts(spec, &plan.arms),
+        }
+    }
+}
+
+impl From<Option<&plan::Pins>> for PinState {
+    fn from(pins: Option<&plan::Pins>) -> Self {
+        let pinned = |pins: &plan::Pins| {
+            Some(Pinned { dataset: pins.dataset?, init: pins.init, external: pins.external.iter().cloned().collect() })
+        };
+        pins.and_then(pinned).map_or(Self::Unresolved(Unresolved::Unresolved), Self::Pinned)
+    }
 }

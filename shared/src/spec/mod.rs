@@ -16,7 +16,7 @@ pub use document::{
 };
 pub use parse::{Format, parse};
 pub use resolve::{ResolvedArm, ResolvedStage, resolve};
-pub use validate::validate;
+pub use validate::{name as validate_name, validate};
 
 /// Most runs that one experiment may have.
 pub const MAX_RUNS: usize = 100_000;

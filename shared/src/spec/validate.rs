@@ -51,8 +51,11 @@ fn invalid<T>(place: impl Into<String>, cause: impl Into<String>) -> Result<T, E
     Err(Error::Invalid { place: place.into(), cause: cause.into() })
 }
 
-/// Names appear in tables, paths and URLs.
-fn name(place: &str, name: &str) -> Result<(), Error> {
+/// Checks a name of something: names appear in tables, paths and URLs. `place` says where it stands, for the message.
+///
+/// # Errors
+/// When it is empty, long, or has characters that would need quoting somewhere.
+pub fn name(place: &str, name: &str) -> Result<(), Error> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
     if name.is_empty()
         || name.len() > 64

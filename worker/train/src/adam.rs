@@ -25,9 +25,10 @@ pub struct Adam {
     moments: BTreeMap<String, Moments>,
 }
 
-/// Running means of a parameter's gradient and of its square, flattened.
+/// Running means of a parameter's gradient and of its square, flattened so that one map holds all ranks.
 #[derive(Clone, Debug)]
 struct Moments {
+    shape: Vec<usize>,
     first: Tensor<1>,
     second: Tensor<1>,
 }
@@ -47,19 +48,22 @@ impl Adam {
     /// The new value of one parameter, from its gradient.
     fn update<const D: usize>(&mut self, name: String, lr: f64, value: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
         let [beta1, beta2] = self.settings.betas;
-        let shape = value.shape();
+        let shape = value.dims();
         let gradient = gradient.flatten::<1>(0, D - 1);
         let zeros = || gradient.zeros_like();
-        let old = self.moments.remove(&name).unwrap_or_else(|| Moments { first: zeros(), second: zeros() });
+        let old = self.moments.remove(&name).unwrap_or_else(|| Moments {
+            shape: shape.to_vec(),
+            first: zeros(),
+            second: zeros(),
+        });
         let first = old.first.clone().add(gradient.clone().sub(old.first).mul_scalar(1.0 - beta1));
         let square = gradient.clone().mul(gradient);
         let second = old.second.mul_scalar(beta2).add(square.mul_scalar(1.0 - beta2));
         let steps = self.step as f64;
         let (correction1, correction2) = (1.0 - beta1.powf(steps), 1.0 - beta2.powf(steps));
-        let denominator =
-            second.clone().sqrt().div_scalar(correction2.sqrt()).add_scalar(self.settings.epsilon);
+        let denominator = second.clone().sqrt().div_scalar(correction2.sqrt()).add_scalar(self.settings.epsilon);
         let change = first.clone().div(denominator).mul_scalar(lr / correction1);
-        self.moments.insert(name, Moments { first, second });
+        self.moments.insert(name, Moments { shape: old.shape, first, second });
         value.sub(change.reshape(shape))
     }
 
@@ -67,8 +71,10 @@ impl Adam {
     pub fn state(&self) -> Contents {
         let mut tensors = StateDict::default();
         for (name, moments) in &self.moments {
-            tensors.0.insert(format!("{name}.moment1"), HostTensor::of(moments.first.clone()));
-            tensors.0.insert(format!("{name}.moment2"), HostTensor::of(moments.second.clone()));
+            for (moment, tensor) in [("moment1", &moments.first), ("moment2", &moments.second)] {
+                let host = HostTensor { shape: moments.shape.clone(), ..HostTensor::of(tensor.clone()) };
+                tensors.0.insert(format!("{name}.{moment}"), host);
+            }
         }
         Contents { tensors, step: Some(self.step) }
     }
@@ -94,17 +100,17 @@ impl Adam {
         };
         let moments = parameters().map(|entry| {
             let [first, second] = moments_of(entry).map(|moment| load(moment.name));
-            (entry.name.clone(), Moments { first, second })
+            (entry.name.clone(), Moments { shape: entry.shape.clone(), first, second })
         });
         Ok(Self { settings, step, moments: moments.collect() })
     }
 }
 
-/// The two tensors that a checkpoint keeps for a parameter. They are flat.
+/// The two tensors that a checkpoint keeps for a parameter.
 fn moments_of(parameter: &Entry) -> [Entry; 2] {
     ["moment1", "moment2"].map(|moment| Entry {
         name: format!("{}.{moment}", parameter.name),
-        shape: vec![parameter.shape.iter().product()],
+        shape: parameter.shape.clone(),
         part: parameter.part,
     })
 }
@@ -174,7 +180,8 @@ mod tests {
     #[test]
     fn the_state_comes_back_from_a_checkpoint() {
         let device = open(DeviceName::Cpu, 1).expect("the processor is always there");
-        let parameter = Entry { name: "classifier.weight".to_owned(), shape: vec![2, 1], part: crate::model::Part::Head };
+        let parameter =
+            Entry { name: "classifier.weight".to_owned(), shape: vec![2, 1], part: crate::model::Part::Head };
         let mut adam = Adam::new(Optimizer::default());
         adam.step = 1;
         let zeros = Tensor::<2>::zeros([2, 1], &device);
@@ -185,10 +192,7 @@ mod tests {
         assert_eq!(again.state(), state);
 
         let without_step = Contents { step: None, ..state.clone() };
-        assert!(matches!(
-            Adam::from_state(Optimizer::default(), &without_step, &entries, &device),
-            Err(Error::Step)
-        ));
+        assert!(matches!(Adam::from_state(Optimizer::default(), &without_step, &entries, &device), Err(Error::Step)));
         let other = Adam::new(Optimizer::default()).state();
         let error = Adam::from_state(Optimizer::default(), &other, &entries, &device).expect_err("it has no moments");
         assert_eq!(error.to_string(), "tensor classifier.weight.moment1 is missing");

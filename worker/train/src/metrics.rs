@@ -122,11 +122,11 @@ mod tests {
                 }
             }
             let expected = (pairs > 0.0).then_some(wins / pairs);
-            let got = auc(scored);
-            proptest::prop_assert!(match (got, expected) {
+            let same = match (auc(scored), expected) {
                 (Some(a), Some(b)) => (a - b).abs() < 1e-12,
                 (a, b) => a == b,
-            });
+            };
+            proptest::prop_assert!(same);
         }
     }
 }

@@ -76,7 +76,7 @@ impl HostTensor {
     /// A copy of a tensor's values.
     pub fn of<const D: usize>(tensor: Tensor<D>) -> Self {
         let shape = tensor.dims().to_vec();
-        let values = tensor.into_data().into_vec().expect("everything is computed in fp32");
+        let values = tensor.into_data().try_into_vec().expect("everything is computed in fp32");
         Self { shape, values }
     }
 }
@@ -90,11 +90,7 @@ impl StateDict {
         for Entry { name, shape, .. } in layout {
             let tensor = self.0.get(name).ok_or_else(|| Error::Missing { name: name.clone() })?;
             if tensor.shape != *shape {
-                return Err(Error::Shape {
-                    name: name.clone(),
-                    found: tensor.shape.clone(),
-                    expected: shape.clone(),
-                });
+                return Err(Error::Shape { name: name.clone(), found: tensor.shape.clone(), expected: shape.clone() });
             }
             if tensor.values.iter().any(|value| !value.is_finite()) {
                 return Err(Error::NotFinite { name: name.clone() });
@@ -137,7 +133,8 @@ impl Contents {
         if let Some(step) = &step {
             views.push((STEP, TensorView::new(Dtype::I64, Vec::new(), step).expect("a scalar has eight bytes")));
         }
-        safetensors::serialize(views, None::<HashMap<String, String>>).expect("well-formed tensors with their own names")
+        safetensors::serialize(views, None::<HashMap<String, String>>)
+            .expect("well-formed tensors with their own names")
     }
 
     /// Writes a file, complete and on disk when this returns.
@@ -171,7 +168,8 @@ impl Contents {
                 };
                 contents.step = Some(u64::try_from(i64::from_le_bytes(bytes)).map_err(|_| Error::Step)?);
             } else if view.dtype() == Dtype::F32 {
-                let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+                let values =
+                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
                 let tensor = HostTensor { shape: view.shape().to_vec(), values };
                 contents.tensors.0.insert(name.to_owned(), tensor);
             } else {

@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use ceteris_shared::{checkpoint::Environment, lineage};
 
 /// Where to compute, as written on the command line: `cpu` or `cuda:N`.
@@ -39,9 +39,7 @@ impl FromStr for DeviceName {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text.split_once(':') {
             None if text == "cpu" => Ok(Self::Cpu),
-            Some(("cuda", index)) => {
-                index.parse().map(Self::Cuda).map_err(|_| Error::UnknownDevice(text.to_owned()))
-            }
+            Some(("cuda", index)) => index.parse().map(Self::Cuda).map_err(|_| Error::UnknownDevice(text.to_owned())),
             _ => Err(Error::UnknownDevice(text.to_owned())),
         }
     }
@@ -62,6 +60,9 @@ impl fmt::Display for DeviceName {
 ///
 /// # Errors
 /// When libtorch does not see the device.
+///
+/// # Panics
+/// When libtorch sees it and cannot compute on it.
 pub fn open(name: DeviceName, threads: u32) -> Result<Device, Error> {
     tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
     if let DeviceName::Cuda(index) = name {
@@ -72,7 +73,10 @@ pub fn open(name: DeviceName, threads: u32) -> Result<Device, Error> {
         // Benchmarking picks convolution algorithms by the clock, which makes results depend on it.
         tch::Cuda::cudnn_set_benchmark(false);
     }
-    Ok(device(name))
+    let device = device(name);
+    // A device that is there but does not answer should say so now and not in the middle of a first epoch.
+    Tensor::<1>::ones([1], &device).into_data();
+    Ok(device)
 }
 
 /// The device of that name, whether or not it is there.

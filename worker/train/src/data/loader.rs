@@ -6,10 +6,7 @@ use std::{
     thread::Scope,
 };
 
-use ceteris_shared::{
-    ids::Epoch,
-    spec::Augment,
-};
+use ceteris_shared::{ids::Epoch, spec::Augment};
 
 use super::{Batch, Dataset, Look, assemble};
 
@@ -34,11 +31,7 @@ pub struct Plan {
 }
 
 /// Starts the thread. It ends after the last batch, or when the receiver is dropped.
-pub fn load<'scope, 'env>(
-    scope: &'scope Scope<'scope, 'env>,
-    dataset: &'env Dataset,
-    plan: Plan,
-) -> Receiver<Batch> {
+pub fn load<'scope, 'env>(scope: &'scope Scope<'scope, 'env>, dataset: &'env Dataset, plan: Plan) -> Receiver<Batch> {
     let (sender, receiver) = sync_channel(PREFETCH);
     scope.spawn(move || {
         let look = |sample| Look::draw(plan.augment, plan.seed, plan.epoch, sample);

@@ -75,10 +75,13 @@ impl BatchNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{DeviceName, open};
+    use crate::{
+        backend::{DeviceName, open},
+        tensors::HostTensor,
+    };
 
     fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-        tensor.into_data().to_vec().expect("values are f32")
+        HostTensor::of(tensor).values
     }
 
     #[test]

@@ -114,9 +114,7 @@ impl DenseNet121 {
     /// Logits `[batch, classes]` of `images` `[batch, 3, height, width]`: what is before `first` in inference mode on
     /// plain tensors, the rest in training mode.
     pub fn forward_training(&self, images: Tensor<4>, first: Part) -> Tensor<2> {
-        let below = Part::FEATURES.into_iter().filter(|part| *part < first);
-        let frozen = below.fold(images, |x, part| self.part(part, x, Mode::Inference));
-        self.forward_from(frozen.autodiff(), first, Mode::Training)
+        self.forward_from(self.forward_below(images, first).autodiff(), first, Mode::Training)
     }
 
     /// Logits `[batch, classes]` of `images` `[batch, 3, height, width]`, all in inference mode.
@@ -124,7 +122,13 @@ impl DenseNet121 {
         self.forward_from(images, Part::Stem, Mode::Inference)
     }
 
-    /// Logits from the input of `first`.
+    /// The input of `first`, in inference mode.
+    pub fn forward_below(&self, images: Tensor<4>, first: Part) -> Tensor<4> {
+        let below = Part::FEATURES.into_iter().filter(|part| *part < first);
+        below.fold(images, |x, part| self.part(part, x, Mode::Inference))
+    }
+
+    /// Logits `[batch, classes]` from the input of `first`.
     pub fn forward_from(&self, input: Tensor<4>, first: Part, mode: Mode) -> Tensor<2> {
         let rest = Part::FEATURES.into_iter().filter(|part| *part >= first);
         let pooled = rest.fold(input, |x, part| self.part(part, x, mode));

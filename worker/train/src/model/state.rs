@@ -8,7 +8,7 @@ use burn::{
 use super::{DenseNet121, Part};
 use crate::{
     backend::{self, DeviceName},
-    tensors::{self, HostTensor, StateDict},
+    tensors::{self, Contents, HostTensor, StateDict},
 };
 
 /// Follows a traversal of the network and tells torchvision's name of where it is.
@@ -125,6 +125,14 @@ impl DenseNet121 {
         Ok(Self::new(classes, device).map(&mut Mapper { path: Path::default(), state, device }))
     }
 
+    /// A network with exactly the weights of a safetensors file with torchvision's names, head included.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is not the state of a network with `classes` classes.
+    pub fn from_file(file: &std::path::Path, classes: usize, device: &Device) -> Result<Self, tensors::Error> {
+        Self::from_state(&Contents::read(file)?.tensors, classes, device)
+    }
+
     /// A copy of the whole state in memory.
     pub fn state(&self) -> StateDict {
         struct Visitor {
@@ -163,7 +171,8 @@ mod tests {
     #[test]
     fn the_layout_is_torchvisions() {
         let layout = layout(1000);
-        let parameters: usize = layout.iter().filter(|e| e.is_parameter()).map(|e| e.shape.iter().product::<usize>()).sum();
+        let parameters: usize =
+            layout.iter().filter(|e| e.is_parameter()).map(|e| e.shape.iter().product::<usize>()).sum();
         assert_eq!((layout.len(), parameters), (606, 7_978_856));
         let at = |index: usize| (layout[index].name.as_str(), layout[index].shape.clone());
         assert_eq!(at(0), ("features.conv0.weight", vec![64, 3, 7, 7]));

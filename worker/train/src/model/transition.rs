@@ -3,12 +3,7 @@
 use burn::{
     module::Module,
     nn::conv::{Conv2d, Conv2dConfig},
-    tensor::{
-        Device, Tensor,
-        activation::relu,
-        module::avg_pool2d,
-        ops::AvgPoolOptions,
-    },
+    tensor::{Device, Tensor, activation::relu, module::avg_pool2d, ops::AvgPoolOptions},
 };
 
 use super::{BatchNorm, Mode};

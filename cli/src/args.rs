@@ -1,0 +1,124 @@
+//! The command line: which commands there are. The options of each are in its own file under `commands`.
+
+use clap::{Parser, Subcommand};
+
+use crate::{commands, context::Global};
+
+/// All else being equal: experiments in deep learning whose comparisons hold up.
+///
+/// ceteris trains the arms of an experiment for exactly the same number of epochs on a fleet of workers, from the same
+/// seeds, and answers whether a treatment won when everything else was equal.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ceteris",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:
+  ceteris up                                              one machine: coordinator and worker
+  ceteris data import xrays --name kermany --group-by patient
+  ceteris weights import densenet121-a639ec97.pth --name imagenet
+  ceteris plan examples/kermany.toml                      what it would cost, before paying
+  ceteris submit examples/kermany.toml --follow
+  ceteris compare kermany
+
+Exit codes: 0 ok · 2 usage, spec or data refused · 3 not comparable · 4 inconclusive
+            5 infrastructure
+Data goes to stdout, everything else to stderr."
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Up(commands::up::Options),
+    Coordinator(commands::coordinator::Options),
+    #[command(subcommand)]
+    Data(Data),
+    #[command(subcommand)]
+    Weights(Weights),
+    Plan(commands::plan::Options),
+    Submit(commands::submit::Options),
+    Ls(commands::ls::Options),
+    Show(commands::show::Options),
+    Watch(commands::watch::Options),
+    Logs(commands::logs::Options),
+    Explain(commands::explain::Options),
+    Cancel(commands::cancel::Options),
+    Compare(commands::compare::Options),
+    #[command(subcommand)]
+    Checkpoint(Checkpoint),
+    Workers(commands::workers::Options),
+    Completions(commands::completions::Options),
+}
+
+/// Import data sets and look at them.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  ceteris data import chest_xray --name kermany --group-by patient
+  ceteris data show kermany")]
+pub enum Data {
+    Import(Box<commands::data_import::Options>),
+    Ls(commands::data_ls::Options),
+    Show(commands::data_show::Options),
+}
+
+/// Import initial weights and list them.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  ceteris weights import densenet121-a639ec97.pth --name imagenet
+  ceteris weights ls")]
+pub enum Weights {
+    Import(commands::weights_import::Options),
+    Ls(commands::weights_ls::Options),
+}
+
+/// List checkpoints and fetch them for use elsewhere.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  ceteris checkpoint ls 8f14e45f
+  ceteris checkpoint get 8f14e45f --to model.safetensors")]
+pub enum Checkpoint {
+    Ls(commands::checkpoint_ls::Options),
+    Get(commands::checkpoint_get::Options),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    /// The help of a command and of all commands below it.
+    fn help(command: &mut clap::Command, into: &mut String) {
+        let name = command.get_bin_name().unwrap_or("ceteris").to_owned();
+        *into += &format!("==== {name}\n{}\n", command.render_long_help());
+        for command in command.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            help(command, into);
+        }
+    }
+
+    #[test]
+    fn every_command_has_help_with_examples() {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut text = String::new();
+        help(&mut command, &mut text);
+        for part in text.split("==== ").skip(1) {
+            assert!(part.contains("Examples:"), "{part}");
+        }
+        let text: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

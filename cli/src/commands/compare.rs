@@ -1,0 +1,90 @@
+//! `ceteris compare`
+
+use ceteris_proto::v1;
+use ceteris_shared::document::{Comparison, Verdict};
+use clap::Args;
+
+use crate::{client, context::Global, failure::Failure, output};
+
+/// Compare the arms of an experiment: scores over seeds, each run, confusion, and what can be said about differences.
+///
+/// Arms that were not trained for the same number of epochs, or that differ in more than the treatment, are refused:
+/// what can be told is printed, what is refused is listed with its reason, and the exit code is 3.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  ceteris compare kermany                     at the endpoint that the spec declares
+  ceteris compare kermany --at 2              a look at epoch 2, on val alone
+  ceteris compare kermany --verdict           for scripts: did anything come out?
+  ceteris compare kermany -o json | jq '.arms[] | {name, auc: .summary.test.auc.mean}'
+  ceteris compare kermany -o csv > runs.csv
+
+Exit codes: 0 printed · 3 refused as not comparable · 4 with --verdict: a contrast is inconclusive.
+Without --verdict an inconclusive comparison exits with 0: it was made, and that is its result.")]
+pub struct Options {
+    /// Its id, the beginning of one, or a name (the newest of that name).
+    pub experiment: String,
+    /// Read all runs at this epoch instead of the endpoint.
+    #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u32).range(1..))]
+    pub at: Option<u32>,
+    /// Compare what is not comparable, with a warning over every table.
+    #[arg(long)]
+    pub exploratory: bool,
+    /// Exit with 4 where a contrast is inconclusive.
+    #[arg(long)]
+    pub verdict: bool,
+}
+
+impl Options {
+    /// # Errors
+    /// When arms are refused as not comparable, when `--verdict` finds none, or when the coordinator cannot be asked.
+    pub async fn run(self, global: &Global) -> Result<(), Failure> {
+        let request = v1::CompareRequest {
+            experiment: self.experiment,
+            at: self.at.unwrap_or_default(),
+            exploratory: self.exploratory,
+        };
+        let answer = global.connect().await?.rpc.compare_experiment(request).await?;
+        let comparison = client::parse::<Comparison>(answer)?;
+        output::print(&comparison, global.output)?;
+        judge(&comparison, self.verdict)
+    }
+}
+
+/// The exit code that a comparison deserves.
+fn judge(comparison: &Comparison, verdict: bool) -> Result<(), Failure> {
+    if !comparison.refused.is_empty() && !comparison.exploratory {
+        let reasons: Vec<&str> = comparison.refused.iter().map(|refusal| refusal.message.as_str()).collect();
+        return Err(Failure::not_comparable(format!("refused as not comparable: {}", reasons.join("; "))));
+    }
+    let open: Vec<&str> = comparison
+        .contrasts
+        .iter()
+        .filter(|contrast| matches!(contrast.verdict, Verdict::Inconclusive | Verdict::NotComparable))
+        .map(|contrast| contrast.arm.as_str())
+        .collect();
+    if verdict && (!open.is_empty() || comparison.contrasts.is_empty()) {
+        let which = if open.is_empty() { "there is no contrast".to_owned() } else { open.join(", ") };
+        return Err(Failure::inconclusive(format!("nothing can be said about: {which}")).help(
+            "the comparison says of each contrast what is missing; `ceteris plan` says it before anything is trained",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{failure::Exit, render::fixtures};
+
+    #[test]
+    fn exit_codes_follow_the_evidence() {
+        let exit = |comparison: &Comparison, verdict| judge(comparison, verdict).err().map(|failure| failure.exit);
+        assert_eq!(exit(&fixtures::comparison(), false), None);
+        assert_eq!(exit(&fixtures::comparison(), true), Some(Exit::Inconclusive));
+        assert_eq!(exit(&fixtures::refused(), false), Some(Exit::NotComparable));
+        assert_eq!(exit(&Comparison { exploratory: true, ..fixtures::refused() }, false), None);
+        let mut decided = fixtures::comparison();
+        decided.contrasts[0].verdict = Verdict::Better;
+        assert_eq!(exit(&decided, true), None);
+    }
+}

@@ -1,0 +1,57 @@
+//! The commands, one file each: its options, its help, and what it does.
+
+pub mod cancel;
+pub mod checkpoint_get;
+pub mod checkpoint_ls;
+pub mod compare;
+pub mod completions;
+pub mod coordinator;
+pub mod data_import;
+pub mod data_ls;
+pub mod data_show;
+pub mod explain;
+pub mod logs;
+pub mod ls;
+pub mod plan;
+pub mod show;
+pub mod submit;
+pub mod up;
+pub mod watch;
+pub mod weights_import;
+pub mod weights_ls;
+pub mod workers;
+
+use crate::{
+    args::{Checkpoint, Cli, Command, Data, Weights},
+    failure::Failure,
+};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What the command's file says.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Up(options) => options.run(global).await,
+        Command::Coordinator(options) => options.run(global).await,
+        Command::Data(Data::Import(options)) => options.run(global).await,
+        Command::Data(Data::Ls(options)) => options.run(global).await,
+        Command::Data(Data::Show(options)) => options.run(global).await,
+        Command::Weights(Weights::Import(options)) => options.run(global).await,
+        Command::Weights(Weights::Ls(options)) => options.run(global).await,
+        Command::Plan(options) => options.run(global).await,
+        Command::Submit(options) => options.run(global).await,
+        Command::Ls(options) => options.run(global).await,
+        Command::Show(options) => options.run(global).await,
+        Command::Watch(options) => options.run(global).await,
+        Command::Logs(options) => options.run(global).await,
+        Command::Explain(options) => options.run(global).await,
+        Command::Cancel(options) => options.run(global).await,
+        Command::Compare(options) => options.run(global).await,
+        Command::Checkpoint(Checkpoint::Ls(options)) => options.run(global).await,
+        Command::Checkpoint(Checkpoint::Get(options)) => options.run(global).await,
+        Command::Workers(options) => options.run(global).await,
+        Command::Completions(options) => options.run(),
+    }
+}

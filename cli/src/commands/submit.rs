@@ -1,0 +1,58 @@
+//! `ceteris submit`
+
+use std::path::PathBuf;
+
+use ceteris_proto::v1;
+use ceteris_shared::{document::Experiment, ids::ExperimentId};
+use clap::Args;
+
+use super::watch;
+use crate::{
+    client,
+    context::Global,
+    failure::Failure,
+    output::{self, Format},
+    render, spec_file,
+};
+
+/// Submit an experiment and print its id.
+///
+/// The names of data sets and weights are pinned to digests, so the experiment means the same for ever.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  ceteris submit examples/kermany.toml --follow
+  id=$(ceteris submit grid.toml); ceteris watch \"$id\" && ceteris compare \"$id\"
+  generate-spec | ceteris submit -
+
+With --follow, the exit code is 5 if the experiment does not complete.")]
+pub struct Options {
+    /// The spec: TOML, JSON or YAML by its extension; - is TOML on stdin.
+    pub file: PathBuf,
+    /// Stay and show how far it is, until it ends.
+    #[arg(long)]
+    pub follow: bool,
+}
+
+impl Options {
+    /// # Errors
+    /// When the spec is refused, or the coordinator cannot be asked; with `--follow`, when the experiment fails.
+    pub async fn run(self, global: &Global) -> Result<(), Failure> {
+        let file = spec_file::read(&self.file)?;
+        let mut client = global.connect().await?;
+        let id = ExperimentId(uuid::Uuid::new_v4());
+        let spec = spec_file::to_json(&file.spec);
+        let request = v1::SubmitRequest { experiment: id.to_string(), spec, source: file.source };
+        let experiment = client::parse::<Experiment>(client.rpc.submit(request).await?)?;
+        match global.output {
+            Format::Table => output::print_text(&format!("{id}\n"))?,
+            Format::Json | Format::Csv => output::print(&experiment, global.output)?,
+        }
+        if !self.follow {
+            global.note(render::experiment::headline(&experiment));
+            global.note(format!("follow it with: ceteris watch {}", id.short()));
+            return Ok(());
+        }
+        let end = watch::follow(global, &id.to_string()).await?;
+        watch::ended(global, &end)
+    }
+}

@@ -1,0 +1,134 @@
+//! What a spec would do and cost.
+
+use ceteris_shared::document::{FieldDifference, PinState, Plan};
+
+use super::stages;
+use crate::output::{ReadOut, Table, count};
+
+impl ReadOut for Plan {
+    fn text(&self) -> String {
+        let mut text = format!(
+            "{}: {} × {} = {}, each {}\n",
+            self.experiment,
+            count(self.arms.len() as u64, "arm"),
+            count(self.seeds.len() as u64, "seed"),
+            count(self.runs, "run"),
+            count(u64::from(self.budget), "epoch"),
+        );
+        text += &format!(
+            "epochs: {} asked for, {} to train in {}",
+            self.epochs_asked,
+            self.epochs_to_train,
+            count(self.segments, "segment"),
+        );
+        text += &match self.saving {
+            saving if saving > 0.0 => format!("; shared beginnings save {:.0} %\n", saving * 100.0),
+            _ => "; nothing is shared\n".to_owned(),
+        };
+        let endpoint = &self.endpoint;
+        text += &format!("judged on {} at the last epoch\n", endpoint.metric);
+        text += &names(self);
+        text += "\n";
+        let mut arms = Table::new(["arm", ">runs", ">batch", "stages"]);
+        for arm in &self.arms {
+            arms.row([arm.name.clone(), arm.runs.to_string(), arm.batch_size.to_string(), stages(&arm.stages)]);
+        }
+        text += &arms.text();
+        for contrast in &self.contrasts {
+            text += &format!("\n{} against {}\n", contrast.arm, contrast.baseline);
+            text += &format!("  treatment: {}\n", treatment(&contrast.treatment));
+            text += &format!("  {}\n", contrast.because);
+        }
+        text
+    }
+
+    fn csv(&self) -> Table {
+        let mut table = Table::new(["experiment", "arm", "runs", "budget", "batch size", "stages"]);
+        for arm in &self.arms {
+            table.row([
+                self.experiment.clone(),
+                arm.name.clone(),
+                arm.runs.to_string(),
+                self.budget.to_string(),
+                arm.batch_size.to_string(),
+                stages(&arm.stages),
+            ]);
+        }
+        table
+    }
+}
+
+fn names(plan: &Plan) -> String {
+    let pinned = match &plan.pins {
+        PinState::Pinned(pinned) => pinned,
+        PinState::Unresolved(_) => {
+            let external: String = plan.external.iter().map(|name| format!(", external {name}")).collect();
+            return format!(
+                "names not resolved (planned without a coordinator): dataset {}, init {}{external}\n",
+                plan.dataset, plan.init
+            );
+        }
+    };
+    let init = pinned.init.map(|digest| format!(" ({})", digest.short())).unwrap_or_default();
+    let external: String =
+        pinned.external.iter().map(|(name, digest)| format!(", external {name} ({})", digest.short())).collect();
+    format!("dataset {} ({}), init {}{init}{external}\n", plan.dataset, pinned.dataset.short(), plan.init)
+}
+
+/// The fields in which two arms differ, each with both values. What one arm does not have at all, such as a second
+/// stage, is told once and not field by field.
+pub(super) fn treatment(fields: &[FieldDifference]) -> String {
+    if fields.is_empty() {
+        return "none: the two arms are the same".to_owned();
+    }
+    let table = |field: &FieldDifference| field.field.rsplit_once('.').map_or("", |(table, _)| table).to_owned();
+    let groups = fields.chunk_by(|a, b| {
+        table(a) == table(b) && a.baseline.is_null() == b.baseline.is_null() && a.arm.is_null() == b.arm.is_null()
+    });
+    let texts = groups.map(|group| {
+        let one_sided = group[0].baseline.is_null() || group[0].arm.is_null();
+        if one_sided && !table(&group[0]).is_empty() {
+            return missing(&table(&group[0]), group);
+        }
+        let both =
+            |field: &FieldDifference| format!("{} {} → {}", field.field, value(&field.baseline), value(&field.arm));
+        group.iter().map(both).collect::<Vec<_>>().join(", ")
+    });
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+/// `with stages[1] (epochs 2, train head)`, where only the arm has it, or `without` where only the baseline does.
+fn missing(table: &str, fields: &[FieldDifference]) -> String {
+    let with = fields[0].baseline.is_null();
+    let told = fields.iter().map(|field| {
+        let name = field.field.rsplit('.').next().unwrap_or_default();
+        format!("{name} {}", value(if with { &field.arm } else { &field.baseline }))
+    });
+    format!("{} {table} ({})", if with { "with" } else { "without" }, told.collect::<Vec<_>>().join(", "))
+}
+
+/// A JSON value without the noise of quotes.
+pub(super) fn value(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Null => "absent".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::fixtures;
+
+    #[test]
+    fn a_plan_without_a_coordinator() {
+        insta::assert_snapshot!(fixtures::plan(None).text());
+        insta::assert_snapshot!(fixtures::plan(None).csv().csv());
+    }
+
+    #[test]
+    fn a_pinned_plan_shows_digests() {
+        insta::assert_snapshot!(fixtures::plan(Some(&fixtures::pins())).text());
+    }
+}

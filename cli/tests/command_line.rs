@@ -1,0 +1,110 @@
+//! The `ceteris` program as a user meets it, where no coordinator is needed: what goes to stdout, what to stderr, and
+//! which exit code a script sees.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+/// Runs `ceteris` where there is no coordinator and no variable of the caller's decides.
+fn ceteris(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ceteris"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CETERIS_")) {
+        command.env_remove(name);
+    }
+    // Port 9 discards; nothing of ours listens there.
+    command.env("CETERIS_COORDINATOR", "http://127.0.0.1:9").current_dir(examples());
+    command.args(arguments).output().expect("the program was built")
+}
+
+/// Exit code, stdout and stderr, one under the other.
+fn told(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+    format!("exit {:?}\n--- stdout\n{}--- stderr\n{}", output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn without_a_coordinator_it_says_how_to_get_one() {
+    insta::assert_snapshot!(told(&ceteris(&["ls"])));
+    for command in [&["submit", "kermany.toml"][..], &["workers"], &["compare", "x"], &["watch", "x"]] {
+        let output = ceteris(command);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(5), 0), "{command:?}");
+    }
+}
+
+#[test]
+fn the_examples_are_planned_without_a_coordinator() {
+    insta::assert_snapshot!(told(&ceteris(&["plan", "frozen-vs-finetuned.toml", "--offline"])));
+    insta::assert_snapshot!(told(&ceteris(&["plan", "kermany.toml"])));
+    let quiet = ceteris(&["plan", "kermany.toml", "-q", "-o", "json"]);
+    assert_eq!((quiet.status.code(), quiet.stderr.len()), (Some(0), 0));
+    let plan: serde_json::Value = serde_json::from_slice(&quiet.stdout).expect("JSON");
+    assert_eq!((&plan["schema"], &plan["runs"]), (&"ceteris.plan/1".into(), &4.into()));
+}
+
+#[test]
+fn a_refused_spec_names_the_file_and_the_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let good = std::fs::read_to_string(examples().join("kermany.toml")).expect("the example");
+    let refuse = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).expect("written");
+        let output = ceteris(&["plan", folder.path().join(name).to_str().expect("UTF-8"), "--offline"]);
+        told(&output).replace(folder.path().to_str().expect("UTF-8"), "FOLDER")
+    };
+    insta::assert_snapshot!(refuse("misspelled.toml", &good.replace("batch_size", "batchsize")));
+    insta::assert_snapshot!(refuse("sum.toml", &good.replace("epochs = 4, train", "epochs = 5, train")));
+    insta::assert_snapshot!(refuse("binary.toml", "\u{0}"));
+    std::fs::write(folder.path().join("latin1.toml"), b"name = \"\xe9\"").expect("written");
+    let output = ceteris(&["plan", folder.path().join("latin1.toml").to_str().expect("UTF-8")]);
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(told(&ceteris(&["plan", "no-such-file.toml"])));
+}
+
+#[test]
+fn a_spec_is_read_from_stdin() {
+    use std::io::Write as _;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ceteris"))
+        .args(["plan", "-", "--offline", "-o", "csv"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program was built");
+    let spec = std::fs::read(examples().join("kermany.toml")).expect("the example");
+    child.stdin.take().expect("piped").write_all(&spec).expect("written");
+    let output = child.wait_with_output().expect("ended");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("experiment,arm,"), "{output:?}");
+}
+
+#[test]
+fn mistakes_on_the_command_line_exit_with_2() {
+    for arguments in [
+        &["no-such-command"][..],
+        &["plan"],
+        &["ls", "-o", "xml"],
+        &["compare", "x", "--at", "0"],
+        &["data", "import", ".", "--name", "no good"],
+        &["data", "import", ".", "--name", "x", "--split", "0.5,0.5"],
+        &["data", "import", ".", "--name", "x", "--patient-pattern", "("],
+        &["weights", "import", "x", "--name", "-"],
+        &["ls", "--coordinator", "localhost:7417"],
+        &["ls", "--token-file", "no-such-file"],
+        &["coordinator", "--database", "d", "--store", "s", "--listen", "0.0.0.0:0"],
+        &["coordinator", "--database", "d", "--store", "s", "--lease", "1", "--heartbeat", "1"],
+    ] {
+        let output = ceteris(arguments);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}: {}", told(&output));
+    }
+}
+
+#[test]
+fn completions_are_printed_for_every_shell() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = ceteris(&["completions", shell]);
+        let script = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && script.contains("ceteris") && script.contains("compare"), "{shell}");
+    }
+}

@@ -1,0 +1,178 @@
+//! What workers report of their attempts, and what an attempt's end leads to.
+
+use std::collections::BTreeSet;
+
+use ceteris_shared::{
+    ids::{Attempt, Epoch, SegmentId, SessionId, WorkerId},
+    trainer::FailureCause,
+};
+
+use crate::{
+    AttemptEnd, Change, CommittedEpoch, Outcome, Rejection, Report, Scheduler, State, Timestamp,
+    scheduler::{Effects, Segment},
+};
+
+impl Scheduler {
+    pub(crate) fn report(
+        &mut self,
+        now: Timestamp,
+        worker: WorkerId,
+        session: SessionId,
+        attempt: Attempt,
+        report: Report,
+        effects: &mut Effects,
+    ) {
+        if !self.is_current(worker, session) {
+            return effects.reject(Rejection::StaleSession { worker, session });
+        }
+        if let Err(rejection) = self.live(worker, attempt) {
+            return self.revoke(worker, attempt, rejection, effects);
+        }
+        match report {
+            Report::Started => self.started(now, attempt, effects),
+            Report::EpochCommitted(committed) => self.commit(now, worker, attempt, committed, effects),
+            Report::Finished => self.finished(now, attempt, effects),
+            Report::Stopped => self.end_attempt(now, attempt, AttemptEnd::Stopped, effects),
+            Report::Failed { cause, message } => {
+                self.end_attempt(now, attempt, AttemptEnd::Failed { cause, message }, effects);
+            }
+        }
+    }
+
+    fn started(&mut self, now: Timestamp, attempt: Attempt, effects: &mut Effects) {
+        let Some(segment) = self.segments.get(&attempt.segment) else { return };
+        if let State::Assigned { attempt: number, worker, lease } = segment.state {
+            let state = State::Running { attempt: number, worker, lease, epoch: segment.next_epoch() };
+            effects.persist(Change::AttemptStarted { attempt, at: now });
+            self.set_state(attempt.segment, state, now, effects);
+        }
+    }
+
+    /// A worker whose epochs are not the plan's is no longer doing the segment's work: its attempt ends there.
+    fn commit(
+        &mut self,
+        now: Timestamp,
+        worker: WorkerId,
+        attempt: Attempt,
+        committed: CommittedEpoch,
+        effects: &mut Effects,
+    ) {
+        let Some(segment) = self.segments.get(&attempt.segment) else { return };
+        match check_epoch(segment, attempt, &committed) {
+            Ok(()) => self.started(now, attempt, effects),
+            Err(rejection @ Rejection::Repeated { .. }) => return effects.reject(rejection),
+            Err(rejection) => {
+                let end = AttemptEnd::Failed { cause: FailureCause::Infrastructure, message: rejection.to_string() };
+                self.end_attempt(now, attempt, end, effects);
+                return self.revoke(worker, attempt, rejection, effects);
+            }
+        }
+        let Some(segment) = self.segments.get_mut(&attempt.segment) else { return };
+        segment.committed.push(committed.manifest);
+        (segment.failures, segment.losses) = (0, 0);
+        let (next, last, children) = (segment.next_epoch(), segment.all_committed(), segment.children.clone());
+        let mut state = segment.state.clone();
+        if let State::Running { epoch, .. } = &mut state {
+            *epoch = next;
+        }
+        effects.persist(Change::EpochCommitted { attempt, committed, at: now });
+        self.set_state(attempt.segment, state, now, effects);
+        if last {
+            for child in children {
+                self.release(now, child, effects);
+            }
+        }
+    }
+
+    fn release(&mut self, now: Timestamp, id: SegmentId, effects: &mut Effects) {
+        if matches!(self.segments.get(&id).map(|segment| &segment.state), Some(State::Waiting { .. })) {
+            self.set_state(id, State::Queued { not_before: now }, now, effects);
+        }
+    }
+
+    fn finished(&mut self, now: Timestamp, attempt: Attempt, effects: &mut Effects) {
+        let Some(segment) = self.segments.get(&attempt.segment) else { return };
+        if segment.all_committed() {
+            return self.end_attempt(now, attempt, AttemptEnd::Finished, effects);
+        }
+        let (committed, epochs) = (segment.committed.len(), segment.work.epochs.len());
+        let rejection = Rejection::FinishedEarly { attempt, committed, epochs };
+        let end = AttemptEnd::Failed { cause: FailureCause::Infrastructure, message: rejection.to_string() };
+        effects.reject(rejection);
+        self.end_attempt(now, attempt, end, effects);
+    }
+
+    /// Ends the live attempt of a segment and decides what becomes of the segment.
+    pub(crate) fn end_attempt(&mut self, now: Timestamp, attempt: Attempt, end: AttemptEnd, effects: &mut Effects) {
+        let config = self.config;
+        let Some(segment) = self.segments.get_mut(&attempt.segment) else { return };
+        effects.persist(Change::AttemptEnded { attempt, end: end.clone(), at: now });
+        segment.last_end = Some(end.clone());
+        let state = if segment.all_committed() {
+            State::Done(Outcome::Completed)
+        } else if matches!(segment.state, State::Stopping { .. }) {
+            State::Done(Outcome::Cancelled)
+        } else {
+            match end {
+                AttemptEnd::Failed { cause: FailureCause::Infrastructure, message } => {
+                    segment.failures += 1;
+                    if segment.failures >= config.max_failures {
+                        State::Done(Outcome::Failed { cause: FailureCause::Infrastructure, message })
+                    } else {
+                        State::Queued { not_before: now.after(config.wait(segment.failures)) }
+                    }
+                }
+                AttemptEnd::Failed { cause, message } => State::Done(Outcome::Failed { cause, message }),
+                // The first time costs nothing: a worker that goes away is no sign of trouble with the segment.
+                AttemptEnd::Finished | AttemptEnd::Stopped | AttemptEnd::Lost => {
+                    segment.losses += 1;
+                    let again = segment.losses.saturating_sub(1);
+                    State::Queued { not_before: if again == 0 { now } else { now.after(config.wait(again)) } }
+                }
+            }
+        };
+        let failed = matches!(state, State::Done(Outcome::Failed { .. }));
+        self.set_state(attempt.segment, state, now, effects);
+        if failed {
+            self.block_descendants(now, attempt.segment, effects);
+        }
+    }
+
+    fn block_descendants(&mut self, now: Timestamp, by: SegmentId, effects: &mut Effects) {
+        let children = |scheduler: &Self, id| scheduler.segments.get(&id).map_or(Vec::new(), |s| s.children.clone());
+        let mut pending = children(self, by);
+        while let Some(id) = pending.pop() {
+            if matches!(self.segments.get(&id).map(|segment| &segment.state), Some(State::Waiting { .. })) {
+                self.set_state(id, State::Done(Outcome::Blocked { by }), now, effects);
+            }
+            pending.extend(children(self, id));
+        }
+    }
+}
+
+/// Whether an epoch is the one that comes next, with the plan's lineage.
+fn check_epoch(segment: &Segment, attempt: Attempt, committed: &CommittedEpoch) -> Result<(), Rejection> {
+    let got = committed.epoch;
+    let first: Epoch = segment.work.start().next();
+    let index = got.0.checked_sub(first.0).map(|index| index as usize);
+    if let Some(index) = index
+        && segment.committed.get(index) == Some(&committed.manifest)
+    {
+        return Err(Rejection::Repeated { attempt, epoch: got });
+    }
+    if got > segment.work.last_epoch() {
+        return Err(Rejection::BeyondBudget { attempt, last: segment.work.last_epoch(), got });
+    }
+    let scored: BTreeSet<_> = committed.predictions.iter().map(|(scored, _)| scored).collect();
+    if scored.len() < committed.predictions.len() {
+        return Err(Rejection::AmbiguousPredictions { attempt, epoch: got });
+    }
+    match segment.work.epochs.get(segment.committed.len()) {
+        Some(next) if next.epoch == got && next.key == committed.key => Ok(()),
+        Some(next) if next.epoch == got => {
+            Err(Rejection::OtherLineage { attempt, epoch: got, expected: next.key, got: committed.key })
+        }
+        Some(next) => Err(Rejection::EpochOutOfOrder { attempt, expected: next.epoch, got }),
+        None => Err(Rejection::BeyondBudget { attempt, last: segment.work.last_epoch(), got }),
+    }
+}

@@ -1,0 +1,111 @@
+//! Experiments come and are cancelled.
+
+use std::collections::BTreeMap;
+
+use ceteris_shared::ids::{Attempt, ExperimentId, SegmentId};
+
+use crate::{
+    Change, Message, Outcome, Rejection, Scheduler, State, StopReason, Submission, Timestamp,
+    scheduler::{Effects, Experiment, Order, Segment, check_plan},
+};
+
+impl Scheduler {
+    /// Submitting what is known already changes nothing.
+    pub(crate) fn submit(&mut self, now: Timestamp, submission: Submission, effects: &mut Effects) {
+        let experiment = submission.experiment;
+        if self.experiments.contains_key(&experiment) {
+            return;
+        }
+        let known = submission.plan.segments.iter().any(|segment| self.segments.contains_key(&segment.id));
+        let problem = if known { Err("a segment is another experiment's") } else { check_plan(&submission) };
+        if let Err(problem) = problem {
+            return effects.reject(Rejection::MalformedPlan { experiment, problem });
+        }
+        let segments = self.add(submission, |parent| match parent {
+            None => State::Queued { not_before: now },
+            Some(parent) => State::Waiting { parent },
+        });
+        for (position, segment) in segments.into_iter().enumerate() {
+            self.index(segment, now);
+            let state = self.segments[&segment].state.clone();
+            effects.persist(Change::SegmentAdded { segment, experiment, position, state });
+        }
+    }
+
+    /// Enters a checked plan; its segments are not indexed yet.
+    pub(crate) fn add(
+        &mut self,
+        submission: Submission,
+        mut state: impl FnMut(Option<SegmentId>) -> State,
+    ) -> Vec<SegmentId> {
+        let Submission { experiment, plan, dataset, external, init } = submission;
+        let ids: Vec<SegmentId> = plan.segments.iter().map(|segment| segment.id).collect();
+        for run in plan.runs {
+            self.runs.insert(run.id, run.path.iter().map(|&index| ids[index]).collect());
+        }
+        let mut children: BTreeMap<SegmentId, Vec<SegmentId>> = BTreeMap::new();
+        for segment in &plan.segments {
+            if let Some(parent) = segment.parent {
+                children.entry(ids[parent]).or_default().push(segment.id);
+            }
+        }
+        for (position, segment) in plan.segments.into_iter().enumerate() {
+            let parent = segment.parent.map(|index| ids[index]);
+            let record = Segment {
+                experiment,
+                order: Order { submission: self.submissions, position },
+                parent,
+                children: children.remove(&segment.id).unwrap_or_default(),
+                work: segment.work,
+                state: state(parent),
+                attempts: 0,
+                failures: 0,
+                losses: 0,
+                committed: Vec::new(),
+                last_end: None,
+            };
+            self.segments.insert(segment.id, record);
+        }
+        self.submissions += 1;
+        self.experiments
+            .insert(experiment, Experiment { cancelled: false, segments: ids.clone(), dataset, external, init });
+        ids
+    }
+
+    pub(crate) fn cancel(&mut self, now: Timestamp, experiment: ExperimentId, effects: &mut Effects) {
+        let ended = self.has_ended(experiment);
+        let Some(known) = self.experiments.get_mut(&experiment) else {
+            return effects.reject(Rejection::UnknownExperiment { experiment });
+        };
+        if known.cancelled {
+            return;
+        }
+        if ended == Some(true) {
+            return effects.reject(Rejection::ExperimentEnded { experiment });
+        }
+        known.cancelled = true;
+        let segments = known.segments.clone();
+        effects.persist(Change::ExperimentCancelled { experiment, at: now });
+        for id in segments {
+            self.cancel_segment(now, id, effects);
+        }
+    }
+
+    fn cancel_segment(&mut self, now: Timestamp, id: SegmentId, effects: &mut Effects) {
+        let Some(segment) = self.segments.get(&id) else { return };
+        match segment.state {
+            State::Waiting { .. } | State::Queued { .. } => {
+                self.set_state(id, State::Done(Outcome::Cancelled), now, effects);
+            }
+            // Everything is trained: let it say so.
+            State::Running { .. } if segment.all_committed() => {}
+            State::Assigned { attempt, worker, .. } | State::Running { attempt, worker, .. } => {
+                let deadline = now.after(self.config.lease);
+                let state = State::Stopping { attempt, worker, deadline, reason: StopReason::Cancelled };
+                self.set_state(id, state, now, effects);
+                self.send(worker, Message::Stop(Attempt { segment: id, number: attempt }), effects);
+            }
+            State::Stopping { .. } | State::Done(_) => {}
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What the scheduler does, case by case; [`random`] tries everything else.
+
+mod fixture;
+mod random;
+
+use std::time::Duration;
+
+use ceteris_shared::{
+    dataset::Split,
+    ids::{Attempt, Epoch},
+    trainer::{FailureCause, Scored},
+};
+
+use crate::{
+    AttemptEnd, Change, CommittedEpoch, Effect, Event, Message, Outcome, Rejection, Report, Start, State, StopReason,
+    Timestamp, Why,
+};
+use fixture::{Fixture, LEASE, manifest, submission};
+
+const INFRASTRUCTURE: FailureCause = FailureCause::Infrastructure;
+
+fn failed(cause: FailureCause) -> Report {
+    Report::Failed { cause, message: "why".to_owned() }
+}
+
+#[test]
+fn a_segment_is_trained_and_releases_its_children() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    let root = f.started(0);
+    assert_eq!((root.number, root.segment), (1, f.segment(0)));
+    f.report(0, root, Report::Started);
+    f.commit(0, root, 1);
+    assert!(matches!(f.state(1), State::Waiting { .. }), "one of two epochs is committed");
+    f.commit(0, root, 2);
+    assert!(matches!(f.state(1), State::Queued { .. }), "the only slot is still the parent's");
+    f.report(0, root, Report::Finished);
+    assert_eq!(f.state(0), State::Done(Outcome::Completed));
+    let child = f.started(0);
+    assert_eq!(child.segment, f.segment(1));
+    let start = f.sent(0).into_iter().find_map(|message| match message {
+        Message::Start(start) => Some(start.start),
+        _ => None,
+    });
+    assert_eq!(start, Some(Start::Checkpoint(manifest(root, 2))), "a child continues its parent's last checkpoint");
+}
+
+#[test]
+fn a_lost_attempt_resumes_from_the_deepest_checkpoint() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    let first = f.started(0);
+    f.commit(0, first, 1);
+    f.disconnect(0, 0);
+    f.connect(1, 1, 1, &[]);
+    assert!(f.sent(1).iter().all(|m| !matches!(m, Message::Start(s) if s.attempt.segment == first.segment)));
+    f.advance(LEASE - Duration::from_millis(1));
+    f.heartbeat_all(1);
+    f.advance(Duration::from_millis(1));
+    let second = Attempt { number: 2, ..first };
+    assert!(matches!(f.state(0), State::Queued { .. }), "the only connected worker is busy with the other seed");
+    let busy = f.started(1);
+    f.report(1, busy, Report::Stopped);
+    let start = f.last_start(1);
+    assert_eq!((start.attempt, start.start), (second, Start::Checkpoint(manifest(first, 1))));
+    assert_eq!(start.work.epochs.iter().map(|work| work.epoch).collect::<Vec<_>>(), [Epoch(2)]);
+
+    f.connect(0, 2, 1, &[first]);
+    let revoked = Message::Revoke { attempt: first, reason: Rejection::StaleAttempt { attempt: first, current: 2 } };
+    assert!(f.sent(0).contains(&revoked));
+    f.report(0, first, Report::Finished);
+    assert!(f.sent(0).contains(&revoked), "a stale report is answered with a revocation");
+}
+
+#[test]
+fn a_worker_that_comes_back_in_time_keeps_its_attempts() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    let attempt = f.started(0);
+    f.report(0, attempt, Report::Started);
+    f.disconnect(0, 0);
+    f.advance(LEASE - Duration::from_millis(1));
+    f.connect(0, 1, 1, &[attempt]);
+    assert!(f.sent(0).is_empty());
+    f.advance(LEASE - Duration::from_millis(1));
+    assert!(matches!(f.state(0), State::Running { attempt: 1, .. }));
+}
+
+#[test]
+fn an_agent_that_restarted_is_believed_before_its_lease_ends_and_its_replay_counts() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    let attempt = f.started(0);
+    f.report(0, attempt, Report::Started);
+    f.connect(0, 1, 1, &[]);
+    f.commit(0, attempt, 1);
+    assert!(matches!(f.state(0), State::Running { epoch: Epoch(2), .. }), "what it had spooled is accepted");
+    f.advance(f.config.replay);
+    let next = f.last_start(0);
+    assert_eq!((next.attempt.number, next.start), (2, Start::Checkpoint(manifest(attempt, 1))));
+}
+
+#[test]
+fn infrastructure_failures_back_off_and_end() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 2, &[]);
+    let mut waits = Vec::new();
+    for number in 1..=f.config.max_failures {
+        let attempt = Attempt { segment: f.segment(0), number };
+        f.report(0, attempt, failed(INFRASTRUCTURE));
+        if let State::Queued { not_before } = f.state(0) {
+            waits.push(not_before.since(f.now).as_secs());
+            f.advance(not_before.since(f.now));
+            f.heartbeat_all(0);
+        }
+    }
+    assert_eq!(waits, [1, 2, 4, 8]);
+    assert!(matches!(f.state(0), State::Done(Outcome::Failed { cause: FailureCause::Infrastructure, .. })));
+    assert_eq!(f.state(1), State::Done(Outcome::Blocked { by: f.segment(0) }));
+}
+
+#[test]
+fn progress_forgives_failures() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 2, &[]);
+    let first = Attempt { segment: f.segment(0), number: 1 };
+    f.report(0, first, failed(INFRASTRUCTURE));
+    f.advance(Duration::from_secs(1));
+    let second = Attempt { number: 2, ..first };
+    f.commit(0, second, 1);
+    f.report(0, second, failed(INFRASTRUCTURE));
+    assert_eq!(f.state(0), State::Queued { not_before: f.now.after(Duration::from_secs(1)) });
+}
+
+#[test]
+fn user_failures_and_divergence_are_final() {
+    for cause in [FailureCause::User, FailureCause::Diverged] {
+        let mut f = Fixture::submitted();
+        f.connect(0, 0, 1, &[]);
+        let attempt = f.started(0);
+        f.report(0, attempt, failed(cause));
+        assert_eq!(f.state(0), State::Done(Outcome::Failed { cause, message: "why".to_owned() }));
+    }
+}
+
+#[test]
+fn epochs_that_are_not_the_plans_end_the_attempt() {
+    type Spoil = fn(&mut CommittedEpoch);
+    let cases: [(Spoil, &str); 4] = [
+        (|epoch| epoch.predictions = vec![(Scored::Split(Split::Val), epoch.manifest); 2], "two sets of predictions"),
+        (|epoch| epoch.epoch = Epoch(2), "epoch 1 comes next"),
+        (|epoch| epoch.epoch = Epoch(3), "ends with epoch 2"),
+        (|epoch| epoch.key.0.0[0] ^= 1, "but the plan says"),
+    ];
+    for (spoil, expected) in cases {
+        let mut f = Fixture::submitted();
+        f.connect(0, 0, 1, &[]);
+        let attempt = f.started(0);
+        let mut epoch = f.epoch(attempt, 1);
+        spoil(&mut epoch);
+        f.report(0, attempt, Report::EpochCommitted(epoch));
+        let rejection = f.rejections().pop().expect("it is refused").to_string();
+        assert!(rejection.contains(expected), "{rejection}");
+        assert!(matches!(f.sent(0)[..], [Message::Revoke { .. }, ..]), "{:?}", f.sent(0));
+        assert!(matches!(f.state(0), State::Queued { .. }));
+    }
+}
+
+#[test]
+fn an_epoch_committed_twice_changes_nothing() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    let attempt = f.started(0);
+    f.commit(0, attempt, 1);
+    let before = f.scheduler.clone();
+    f.commit(0, attempt, 1);
+    assert_eq!(f.scheduler, before);
+    assert_eq!(f.effects, [Effect::Reject(Rejection::Repeated { attempt, epoch: Epoch(1) })]);
+}
+
+#[test]
+fn an_early_finish_is_a_failure_of_the_machine() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    let attempt = f.started(0);
+    f.report(0, attempt, Report::Finished);
+    let ended = f.effects.iter().any(|effect| {
+        matches!(effect, Effect::Persist(Change::AttemptEnded { end: AttemptEnd::Failed { cause, .. }, .. })
+            if *cause == INFRASTRUCTURE)
+    });
+    assert!(ended && matches!(f.state(0), State::Queued { .. }));
+}
+
+#[test]
+fn cancelling_ends_what_is_queued_and_stops_what_runs() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    let attempt = f.started(0);
+    let experiment = submission(0).experiment;
+    f.handle(Event::CancelExperiment(experiment));
+    assert_eq!(f.sent(0), [Message::Stop(attempt)]);
+    assert!(matches!(f.state(0), State::Stopping { reason: StopReason::Cancelled, .. }));
+    assert_eq!(f.state(1), State::Done(Outcome::Cancelled));
+    f.handle(Event::CancelExperiment(experiment));
+    assert!(f.effects.is_empty(), "cancelling twice changes nothing");
+    f.report(0, attempt, Report::Stopped);
+    assert_eq!(f.state(0), State::Done(Outcome::Cancelled));
+    assert_eq!(f.scheduler.has_ended(experiment), Some(true));
+}
+
+#[test]
+fn a_worker_that_does_not_obey_is_waited_for_no_longer_than_a_lease() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    f.handle(Event::CancelExperiment(submission(0).experiment));
+    f.heartbeat_all(0);
+    f.advance(LEASE);
+    assert_eq!(f.state(0), State::Done(Outcome::Cancelled));
+    assert!(matches!(f.sent(0)[..], [Message::Revoke { .. }]));
+}
+
+#[test]
+fn a_replaced_connection_says_nothing() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    let attempt = f.started(0);
+    let old = f.session(0);
+    f.connect(0, 1, 1, &[attempt]);
+    f.handle(Event::AttemptReported { worker: f.worker(0), session: old, attempt, report: Report::Stopped });
+    assert!(matches!(f.rejections()[..], [Rejection::StaleSession { .. }]));
+    f.handle(Event::WorkerDisconnected { worker: f.worker(0), session: old });
+    f.report(0, attempt, Report::Started);
+    assert!(matches!(f.state(0), State::Running { .. }));
+}
+
+#[test]
+fn explanations_tell_the_reason() {
+    let mut f = Fixture::submitted();
+    let root = f.segment(0);
+    let child = f.segment(1);
+    let why = |f: &Fixture, segment| f.scheduler.explain(f.now, segment).expect("it is known").why;
+    assert_eq!(why(&f, root), Why::NoWorker);
+    assert_eq!(why(&f, child), Why::ParentNotTrained { parent: root, committed: 0, epochs: 2 });
+    f.connect(0, 0, 1, &[]);
+    assert!(matches!(why(&f, root), Why::OnWorker { connected: true, .. }));
+    let other = f.segment(2);
+    assert_eq!(why(&f, other), Why::NoFreeSlot { workers: 1, slots: 1, ahead: 0 });
+    f.report(0, Attempt { segment: root, number: 1 }, failed(INFRASTRUCTURE));
+    assert_eq!(why(&f, root), Why::BackingOff { wait: Duration::from_secs(1), failures: 1, losses: 0 });
+    let text = why(&f, root).to_string();
+    assert_eq!(text, "waits 1 s before the next attempt, after 1 infrastructure failures and 0 lost attempts in a row");
+}
+
+#[test]
+fn the_next_deadline_is_the_first_lease_or_the_end_of_a_wait() {
+    let mut f = Fixture::submitted();
+    assert_eq!(f.scheduler.next_deadline(), None);
+    f.connect(0, 0, 1, &[]);
+    assert_eq!(f.scheduler.next_deadline(), Some(f.now.after(LEASE)));
+    let attempt = f.started(0);
+    f.report(0, attempt, failed(INFRASTRUCTURE));
+    assert_eq!(f.scheduler.next_deadline(), Some(f.now.after(Duration::from_secs(1))));
+    assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
+}

@@ -1,0 +1,344 @@
+//! Random schedules of everything that can happen and of much that cannot.
+//!
+//! Workers here are honest, lying, forgetful and dead by turns; the coordinator is restarted from what was persisted.
+//! After each event the invariants hold, a copy of the scheduler has decided the same, and what was persisted restores to
+//! the same. At the end one honest worker is left alone with it, and everything ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ceteris_shared::{
+    digest::Digest,
+    ids::{Attempt, Epoch, ExperimentId, SegmentId, SessionId, WorkerId},
+    plan::Work,
+    trainer::{FailureCause, Spent},
+};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::fixture::{environment, manifest, submission};
+use crate::{
+    Change, CommittedEpoch, Config, Effect, Event, Message, Report, SavedExperiment, SavedSegment, Scheduler, Snapshot,
+    State, Timestamp, WorkerConnected,
+};
+
+const WORKERS: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit(u8),
+    Cancel(u8),
+    Connect { worker: usize, slots: u32, forget: bool, claim: Vec<Pick> },
+    Disconnect { worker: usize, current: bool },
+    Heartbeat { worker: usize, claim: Vec<Pick> },
+    Work { worker: usize, fail: Option<FailureCause> },
+    Lie { worker: usize, about: Pick, kind: u8, epoch: u32, right_key: bool },
+    Wait(u64),
+    Restart,
+}
+
+/// Any attempt: of a known segment or of none.
+#[derive(Clone, Copy, Debug)]
+struct Pick {
+    segment: usize,
+    number: u32,
+}
+
+fn pick() -> impl Strategy<Value = Pick> {
+    (0usize..18, 0u32..4).prop_map(|(segment, number)| Pick { segment, number })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let cause = prop::option::weighted(
+        0.2,
+        prop_oneof![
+            4 => Just(FailureCause::Infrastructure),
+            1 => Just(FailureCause::User),
+            1 => Just(FailureCause::Diverged)
+        ],
+    );
+    let worker = 0..WORKERS;
+    let claims = || prop::collection::vec(pick(), 0..2);
+    prop_oneof![
+        2 => (0u8..2).prop_map(Step::Submit),
+        1 => (0u8..20).prop_map(Step::Cancel),
+        4 => (worker.clone(), 0u32..4, any::<bool>(), claims())
+            .prop_map(|(worker, slots, forget, claim)| Step::Connect { worker, slots, forget, claim }),
+        1 => (worker.clone(), any::<bool>()).prop_map(|(worker, current)| Step::Disconnect { worker, current }),
+        3 => (worker.clone(), claims()).prop_map(|(worker, claim)| Step::Heartbeat { worker, claim }),
+        16 => (worker.clone(), cause).prop_map(|(worker, fail)| Step::Work { worker, fail }),
+        3 => (worker, pick(), 0u8..5, 0u32..6, any::<bool>())
+            .prop_map(|(worker, about, kind, epoch, right_key)| Step::Lie { worker, about, kind, epoch, right_key }),
+        3 => (0u64..40_000).prop_map(Step::Wait),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// What an honest worker has been given.
+#[derive(Clone, Debug)]
+struct Task {
+    work: Work,
+    started: bool,
+    done: usize,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    session: Option<SessionId>,
+    tasks: BTreeMap<Attempt, Task>,
+}
+
+#[derive(Debug)]
+struct World {
+    scheduler: Scheduler,
+    stored: Snapshot,
+    peers: Vec<Peer>,
+    sessions: u128,
+    now: Timestamp,
+    started: BTreeSet<Attempt>,
+}
+
+fn worker(index: usize) -> WorkerId {
+    WorkerId(Uuid::from_u128(index as u128 + 100))
+}
+
+fn config() -> Config {
+    Config::default()
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            scheduler: Scheduler::new(config()),
+            stored: Snapshot::default(),
+            peers: (0..WORKERS).map(|_| Peer::default()).collect(),
+            sessions: 0,
+            now: Timestamp(1_000_000),
+            started: BTreeSet::new(),
+        }
+    }
+
+    fn attempt(&self, pick: Pick) -> Attempt {
+        let all: Vec<SegmentId> = (0..2).flat_map(|i| submission(i).plan.segments).map(|s| s.id).collect();
+        let segment = all.get(pick.segment).copied().unwrap_or(SegmentId(Uuid::from_u128(7)));
+        Attempt { segment, number: pick.number }
+    }
+
+    fn handle(&mut self, event: Event) {
+        if let Event::ExperimentSubmitted(submission) = &event
+            && !self.stored.experiments.iter().any(|known| known.submission.experiment == submission.experiment)
+        {
+            let submission = (**submission).clone();
+            self.stored.experiments.push(SavedExperiment { submission, cancelled: false, segments: vec![] });
+        }
+        let mut twin = self.scheduler.clone();
+        let effects = self.scheduler.handle(self.now, event.clone());
+        assert_eq!(twin.handle(self.now, event), effects, "the same event has the same effects");
+        assert_eq!(twin, self.scheduler);
+        self.scheduler.check_invariants().expect("invariants hold");
+        for effect in effects {
+            match effect {
+                Effect::Persist(change) => self.persist(change),
+                Effect::Send { worker, session, message } => self.deliver(worker, session, message),
+                Effect::Reject(_) => {}
+            }
+        }
+        let restored = Scheduler::restore(config(), self.now, self.stored.clone()).expect("what is stored restores");
+        assert_eq!(without_leases(&restored), without_leases(&self.scheduler));
+    }
+
+    fn saved(&mut self, id: SegmentId) -> &mut SavedSegment {
+        let find = |experiment: &mut SavedExperiment| {
+            experiment.submission.plan.segments.iter().position(|segment| segment.id == id)
+        };
+        let experiments = self.stored.experiments.iter_mut();
+        let (experiment, index) = experiments.filter_map(|e| find(e).map(|i| (e, i))).next().expect("it is stored");
+        &mut experiment.segments[index]
+    }
+
+    fn persist(&mut self, change: Change) {
+        match change {
+            Change::SegmentAdded { experiment, position, state, .. } => {
+                let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
+                let segments = &mut known.expect("it is stored").segments;
+                assert_eq!(segments.len(), position);
+                let committed = Vec::new();
+                segments.push(SavedSegment { state, attempts: 0, failures: 0, losses: 0, committed, last_end: None });
+            }
+            Change::SegmentChanged { segment, state, failures, losses } => {
+                let saved = self.saved(segment);
+                (saved.state, saved.failures, saved.losses) = (state, failures, losses);
+            }
+            Change::AttemptAssigned { attempt, .. } => {
+                let saved = self.saved(attempt.segment);
+                saved.attempts += 1;
+                assert_eq!(attempt.number, saved.attempts, "attempts are counted without gaps");
+            }
+            Change::AttemptStarted { .. } => {}
+            Change::AttemptEnded { attempt, end, .. } => self.saved(attempt.segment).last_end = Some(end),
+            Change::EpochCommitted { attempt, committed, .. } => {
+                self.saved(attempt.segment).committed.push(committed.manifest);
+            }
+            Change::ExperimentCancelled { experiment, .. } => {
+                let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
+                known.expect("it is stored").cancelled = true;
+            }
+        }
+    }
+
+    fn deliver(&mut self, to: WorkerId, session: SessionId, message: Message) {
+        let index = (0..WORKERS).find(|&index| worker(index) == to).expect("it is one of ours");
+        let peer = &mut self.peers[index];
+        assert_eq!(peer.session, Some(session), "messages go to the current connection");
+        match message {
+            Message::Start(start) => {
+                assert!(self.started.insert(start.attempt), "an attempt is started once");
+                assert!(!start.work.epochs.is_empty());
+                peer.tasks.insert(start.attempt, Task { work: start.work, started: false, done: 0 });
+            }
+            Message::Stop(_) => {}
+            Message::Revoke { attempt, .. } => {
+                peer.tasks.remove(&attempt);
+            }
+        }
+    }
+
+    fn connect(&mut self, index: usize, slots: u32, forget: bool, claim: &[Pick]) {
+        if forget {
+            self.peers[index].tasks.clear();
+        }
+        self.sessions += 1;
+        let session = SessionId(Uuid::from_u128(self.sessions));
+        self.peers[index].session = Some(session);
+        let claimed = claim.iter().map(|&pick| self.attempt(pick));
+        let running = self.peers[index].tasks.keys().copied().chain(claimed).collect();
+        let (worker, environment) = (worker(index), environment());
+        self.handle(Event::WorkerConnected(WorkerConnected { worker, session, slots, environment, running }));
+    }
+
+    fn report(&mut self, index: usize, attempt: Attempt, report: Report) {
+        let session = self.peers[index].session.unwrap_or(SessionId(Uuid::nil()));
+        self.handle(Event::AttemptReported { worker: worker(index), session, attempt, report });
+    }
+
+    /// The next thing that an honest worker says.
+    fn work(&mut self, index: usize, fail: Option<FailureCause>) {
+        if self.peers[index].session.is_none() {
+            return;
+        }
+        let Some((&attempt, task)) = self.peers[index].tasks.iter_mut().next() else { return };
+        let report = match (fail, task.started, task.work.epochs.get(task.done)) {
+            (Some(cause), ..) => Report::Failed { cause, message: "random".to_owned() },
+            (None, false, _) => {
+                task.started = true;
+                Report::Started
+            }
+            (None, true, Some(next)) => {
+                task.done += 1;
+                let (epoch, key, manifest) = (next.epoch, next.key, manifest(attempt, next.epoch.0));
+                let spent = Spent::default();
+                Report::EpochCommitted(CommittedEpoch { epoch, key, manifest, predictions: vec![], spent })
+            }
+            (None, true, None) => Report::Finished,
+        };
+        if matches!(report, Report::Failed { .. } | Report::Finished) {
+            self.peers[index].tasks.remove(&attempt);
+        }
+        self.report(index, attempt, report);
+    }
+
+    fn lie(&mut self, index: usize, about: Pick, kind: u8, epoch: u32, right_key: bool) {
+        let attempt = self.attempt(about);
+        let planned = (0..2).flat_map(|i| submission(i).plan.segments).find(|s| s.id == attempt.segment);
+        let keys = planned.into_iter().flat_map(|s| s.work.epochs).filter(|w| right_key && w.epoch.0 == epoch);
+        let key = keys.map(|work| work.key).next().unwrap_or(ceteris_shared::lineage::LineageKey(Digest::of(b"no")));
+        let report = match kind {
+            0 => Report::Started,
+            1 => Report::Finished,
+            2 => Report::Stopped,
+            3 => Report::Failed { cause: FailureCause::Infrastructure, message: String::new() },
+            _ => {
+                let manifest = manifest(attempt, epoch);
+                let (epoch, predictions, spent) = (Epoch(epoch), vec![], Spent::default());
+                Report::EpochCommitted(CommittedEpoch { epoch, key, manifest, predictions, spent })
+            }
+        };
+        self.report(index, attempt, report);
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Submit(index) => self.handle(Event::ExperimentSubmitted(Box::new(submission(index.into())))),
+            Step::Cancel(index) => self.handle(Event::CancelExperiment(ExperimentId(Uuid::from_u128(index.into())))),
+            Step::Connect { worker, slots, forget, claim } => self.connect(worker, slots, forget, &claim),
+            Step::Disconnect { worker: index, current } => {
+                let session = if current { self.peers[index].session.take() } else { None };
+                let session = session.unwrap_or(SessionId(Uuid::nil()));
+                self.handle(Event::WorkerDisconnected { worker: worker(index), session });
+            }
+            Step::Heartbeat { worker: index, claim } => {
+                let session = self.peers[index].session.unwrap_or(SessionId(Uuid::nil()));
+                let claimed = claim.iter().map(|&pick| self.attempt(pick));
+                let running = self.peers[index].tasks.keys().copied().chain(claimed).collect();
+                self.handle(Event::Heartbeat { worker: worker(index), session, running });
+            }
+            Step::Work { worker, fail } => self.work(worker, fail),
+            Step::Lie { worker, about, kind, epoch, right_key } => self.lie(worker, about, kind, epoch, right_key),
+            Step::Wait(milliseconds) => {
+                self.now = Timestamp(self.now.0 + milliseconds);
+                self.handle(Event::Tick);
+            }
+            Step::Restart => {
+                self.scheduler = Scheduler::restore(config(), self.now, self.stored.clone()).expect("it restores");
+                self.peers.iter_mut().for_each(|peer| peer.session = None);
+            }
+        }
+    }
+
+    /// One honest worker, and nothing that goes wrong any more.
+    fn settle(&mut self) {
+        for index in 1..WORKERS {
+            self.step(Step::Disconnect { worker: index, current: true });
+        }
+        self.connect(0, 2, true, &[]);
+        for _ in 0..400 {
+            while !self.peers[0].tasks.is_empty() {
+                self.work(0, None);
+            }
+            let Some(deadline) = self.scheduler.next_deadline() else { return };
+            self.now = self.now.max(deadline);
+            self.handle(Event::Tick);
+        }
+        panic!("it goes on for ever");
+    }
+}
+
+/// Where every segment is; leases are not stored, so they do not count.
+fn without_leases(scheduler: &Scheduler) -> Vec<(SegmentId, State, u32, u32, u32, Vec<Digest>)> {
+    let flat = |state: &State| {
+        let mut state = state.clone();
+        match &mut state {
+            State::Assigned { lease, .. } | State::Running { lease, .. } => *lease = Timestamp(0),
+            State::Stopping { deadline, .. } => *deadline = Timestamp(0),
+            State::Waiting { .. } | State::Queued { .. } | State::Done(_) => {}
+        }
+        state
+    };
+    let all = scheduler.segments.iter();
+    all.map(|(&id, s)| (id, flat(&s.state), s.attempts, s.failures, s.losses, s.committed.clone())).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn nothing_breaks_and_everything_ends(steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+        }
+        world.settle();
+        for experiment in &world.stored.experiments {
+            prop_assert_eq!(world.scheduler.has_ended(experiment.submission.experiment), Some(true));
+        }
+    }
+}

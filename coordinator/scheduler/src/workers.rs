@@ -1,0 +1,118 @@
+//! Workers connect, are heard of, and are lost.
+
+use std::collections::BTreeSet;
+
+use ceteris_shared::ids::{Attempt, SegmentId, SessionId, WorkerId};
+
+use crate::{
+    AttemptEnd, Live, Message, Rejection, Scheduler, State, Timestamp, WorkerConnected,
+    scheduler::{Connection, Effects},
+};
+
+/// More than any machine has devices: a larger number is a mistake and is cut.
+const MAX_SLOTS: u32 = 1024;
+
+impl Scheduler {
+    /// A newer connection replaces the worker's older one. What the worker still executes is adopted if it is still
+    /// its own, and revoked if not; what it no longer executes has a short time left to be reported about.
+    pub(crate) fn connect(&mut self, now: Timestamp, connected: WorkerConnected, effects: &mut Effects) {
+        let WorkerConnected { worker, session, slots, environment, running } = connected;
+        let slots = slots.min(MAX_SLOTS) as usize;
+        let entry = self.workers.entry(worker).or_default();
+        entry.connection = Some(Connection { session, slots, environment });
+        let held: Vec<SegmentId> = entry.held.iter().copied().collect();
+
+        let running: BTreeSet<Attempt> = running.into_iter().collect();
+        for &attempt in &running {
+            match self.live(worker, attempt) {
+                Ok(_) => self.adopt(now, worker, attempt, effects),
+                Err(rejection) => self.revoke(worker, attempt, rejection, effects),
+            }
+        }
+        for id in held {
+            let Some(Live { attempt: number, until, .. }) = self.segments.get(&id).and_then(|s| s.state.live()) else {
+                continue;
+            };
+            if !running.contains(&Attempt { segment: id, number }) {
+                self.set_lease(id, until.min(now.after(self.config.replay)), now);
+            }
+        }
+    }
+
+    fn adopt(&mut self, now: Timestamp, worker: WorkerId, attempt: Attempt, effects: &mut Effects) {
+        match self.segments.get(&attempt.segment).map(|segment| &segment.state) {
+            Some(State::Stopping { .. }) => self.send(worker, Message::Stop(attempt), effects),
+            _ => self.set_lease(attempt.segment, now.after(self.config.lease), now),
+        }
+    }
+
+    /// Its attempts keep their leases: it may come back.
+    pub(crate) fn disconnect(&mut self, worker: WorkerId, session: SessionId) {
+        if let Some(entry) = self.workers.get_mut(&worker)
+            && entry.connection.as_ref().is_some_and(|connection| connection.session == session)
+        {
+            entry.connection = None;
+            self.forget_if_idle(worker);
+        }
+    }
+
+    pub(crate) fn heartbeat(
+        &mut self,
+        now: Timestamp,
+        worker: WorkerId,
+        session: SessionId,
+        running: Vec<Attempt>,
+        effects: &mut Effects,
+    ) {
+        if !self.is_current(worker, session) {
+            return effects.reject(Rejection::StaleSession { worker, session });
+        }
+        for attempt in running.into_iter().collect::<BTreeSet<_>>() {
+            match self.live(worker, attempt) {
+                Ok(State::Stopping { .. }) => {}
+                Ok(_) => self.set_lease(attempt.segment, now.after(self.config.lease), now),
+                Err(rejection) => self.revoke(worker, attempt, rejection, effects),
+            }
+        }
+    }
+
+    /// Ends what nothing was heard of for too long.
+    pub(crate) fn expire(&mut self, now: Timestamp, effects: &mut Effects) {
+        while let Some(&(until, id)) = self.leases.first()
+            && until <= now
+        {
+            let Some(Live { attempt, worker, .. }) = self.segments.get(&id).and_then(|s| s.state.live()) else {
+                return;
+            };
+            let attempt = Attempt { segment: id, number: attempt };
+            self.end_attempt(now, attempt, AttemptEnd::Lost, effects);
+            self.send(worker, Message::Revoke { attempt, reason: Rejection::NotLive { attempt } }, effects);
+        }
+    }
+
+    pub(crate) fn is_current(&self, worker: WorkerId, session: SessionId) -> bool {
+        let connection = self.workers.get(&worker).and_then(|worker| worker.connection.as_ref());
+        connection.is_some_and(|connection| connection.session == session)
+    }
+
+    /// The state of the segment that `attempt` executes, if it is believed alive and `worker`'s.
+    pub(crate) fn live(&self, worker: WorkerId, attempt: Attempt) -> Result<&State, Rejection> {
+        let Some(segment) = self.segments.get(&attempt.segment) else {
+            return Err(Rejection::UnknownSegment { attempt });
+        };
+        match segment.state.live() {
+            None => Err(Rejection::NotLive { attempt }),
+            Some(live) if live.attempt != attempt.number => {
+                Err(Rejection::StaleAttempt { attempt, current: live.attempt })
+            }
+            Some(live) if live.worker != worker => Err(Rejection::OtherWorker { attempt, owner: live.worker }),
+            Some(_) => Ok(&segment.state),
+        }
+    }
+
+    /// Refuses what a worker says of an attempt, and tells it that the attempt is over.
+    pub(crate) fn revoke(&self, worker: WorkerId, attempt: Attempt, reason: Rejection, effects: &mut Effects) {
+        effects.reject(reason.clone());
+        self.send(worker, Message::Revoke { attempt, reason }, effects);
+    }
+}

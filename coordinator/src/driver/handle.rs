@@ -1,0 +1,255 @@
+//! How the rest of the coordinator asks the driver for something.
+
+use std::sync::Arc;
+
+use ceteris_proto::fleet::{Progress, Register};
+use ceteris_scheduler::{Explanation, Report, Timestamp};
+use ceteris_shared::{
+    checkpoint::Environment,
+    ids::{Attempt, ExperimentId, RunId, SessionId, WorkerId},
+    plan::{Pins, Plan},
+    spec::ExperimentSpec,
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{Counters, Outgoing};
+
+/// A way to reach the driver; clones reach the same one.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    changes: broadcast::WeakSender<ExperimentId>,
+    counters: Arc<Counters>,
+}
+
+/// What the driver can be asked. A reply is sent after the commit.
+#[derive(Debug)]
+pub(super) enum Command {
+    Submit {
+        request: Box<SubmitRequest>,
+        reply: oneshot::Sender<Result<Submitted, Error>>,
+    },
+    Cancel {
+        experiment: ExperimentId,
+        reply: oneshot::Sender<Result<Cancelled, Error>>,
+    },
+    Explain {
+        run: RunId,
+        reply: oneshot::Sender<Result<Vec<Explanation>, Error>>,
+    },
+    Workers {
+        reply: oneshot::Sender<Vec<LiveWorker>>,
+    },
+    Connect {
+        register: Box<Register>,
+        outbox: mpsc::Sender<Outgoing>,
+        closed: CancellationToken,
+        reply: oneshot::Sender<u64>,
+    },
+    Disconnect {
+        worker: WorkerId,
+        session: SessionId,
+    },
+    Heartbeat {
+        worker: WorkerId,
+        session: SessionId,
+        progress: Vec<Progress>,
+    },
+    Report {
+        worker: WorkerId,
+        session: SessionId,
+        sequence: u64,
+        attempt: Attempt,
+        report: Box<Report>,
+        reply: oneshot::Sender<bool>,
+    },
+}
+
+/// A planned experiment. The plan is the coordinator's own, made of this spec and these pins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubmitRequest {
+    /// Drawn by the client: sending it twice is one experiment.
+    pub experiment: ExperimentId,
+    /// What was asked for.
+    pub spec: ExperimentSpec,
+    /// The text that the user wrote.
+    pub source: String,
+    /// What the spec's names stand for: all of them.
+    pub pins: Pins,
+    /// Its runs and segments.
+    pub plan: Plan,
+}
+
+/// What became of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// It is stored, and will be trained.
+    New,
+    /// It had been submitted before.
+    Before,
+}
+
+/// What became of a cancellation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// Nothing more of it will be started.
+    Now,
+    /// It had been cancelled before.
+    Before,
+    /// It had ended before.
+    Ended,
+}
+
+/// A connected worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveWorker {
+    /// Its identity.
+    pub id: WorkerId,
+    /// What people call it.
+    pub name: String,
+    /// Its connection.
+    pub session: SessionId,
+    /// Version of its agent.
+    pub version: String,
+    /// Attempts it can execute at once.
+    pub slots: u32,
+    /// What its results depend on.
+    pub environment: Environment,
+    /// Since when it is connected.
+    pub connected_at: Timestamp,
+    /// When anything was last heard from it.
+    pub heard_at: Timestamp,
+    /// What it is executing.
+    pub attempts: Vec<LiveAttempt>,
+}
+
+/// What a worker is executing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LiveAttempt {
+    /// Which execution.
+    pub attempt: Attempt,
+    /// How far it is, once it has said so.
+    pub progress: Option<Progress>,
+}
+
+/// Why the driver did not do it.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error("the coordinator is shutting down: try again when it is back")]
+    Closed,
+    #[error("experiment {0} is not known; `ceteris ls` lists those that are")]
+    UnknownExperiment(ExperimentId),
+    #[error("run {0} is not known; `ceteris show EXPERIMENT` lists those that are")]
+    UnknownRun(RunId),
+    #[error("experiment {0} was submitted before with another spec: submit under a new id")]
+    Conflict(ExperimentId),
+    #[error("`{field}` is not pinned to a digest: name a {what} that is registered")]
+    Unpinned { field: &'static str, what: &'static str },
+    #[error("the plan is refused: {0}")]
+    Plan(String),
+}
+
+impl Handle {
+    pub(super) fn new(
+        commands: mpsc::Sender<Command>,
+        changes: broadcast::WeakSender<ExperimentId>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { commands, changes, counters }
+    }
+
+    /// Stores an experiment and lets it be trained. Returns after the commit.
+    ///
+    /// # Errors
+    /// [`Error::Unpinned`], [`Error::Conflict`], [`Error::Plan`], [`Error::Closed`].
+    pub async fn submit(&self, request: SubmitRequest) -> Result<Submitted, Error> {
+        self.ask(|reply| Command::Submit { request: Box::new(request), reply }).await?
+    }
+
+    /// Starts nothing more of an experiment, and stops what is running. Returns after the commit.
+    ///
+    /// # Errors
+    /// [`Error::UnknownExperiment`], [`Error::Closed`].
+    pub async fn cancel(&self, experiment: ExperimentId) -> Result<Cancelled, Error> {
+        self.ask(|reply| Command::Cancel { experiment, reply }).await?
+    }
+
+    /// Why each segment of a run is where it is, from its first epoch to its last.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRun`], [`Error::Closed`].
+    pub async fn explain(&self, run: RunId) -> Result<Vec<Explanation>, Error> {
+        self.ask(|reply| Command::Explain { run, reply }).await?
+    }
+
+    /// All connected workers, by name.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn workers(&self) -> Result<Vec<LiveWorker>, Error> {
+        self.ask(|reply| Command::Workers { reply }).await
+    }
+
+    /// The ids of experiments as something about them changes: a state, an epoch, or live progress. A receiver that
+    /// lags has missed some and should look again; one that is closed outlived the driver.
+    pub fn subscribe(&self) -> broadcast::Receiver<ExperimentId> {
+        match self.changes.upgrade() {
+            Some(changes) => changes.subscribe(),
+            None => broadcast::channel(1).1,
+        }
+    }
+
+    /// What was refused since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Connects a worker; the answer is the sequence number of the last event of it that is stored. Cancelling `closed`
+    /// is how the driver ends the connection.
+    pub(crate) async fn connect(
+        &self,
+        register: Register,
+        outbox: mpsc::Sender<Outgoing>,
+        closed: CancellationToken,
+    ) -> Result<u64, Error> {
+        self.ask(|reply| Command::Connect { register: Box::new(register), outbox, closed, reply }).await
+    }
+
+    pub(crate) async fn disconnect(&self, worker: WorkerId, session: SessionId) -> Result<(), Error> {
+        self.tell(Command::Disconnect { worker, session }).await
+    }
+
+    pub(crate) async fn heartbeat(
+        &self,
+        worker: WorkerId,
+        session: SessionId,
+        progress: Vec<Progress>,
+    ) -> Result<(), Error> {
+        self.tell(Command::Heartbeat { worker, session, progress }).await
+    }
+
+    /// True when it is stored; false when the connection is no longer the worker's.
+    pub(crate) async fn report(
+        &self,
+        worker: WorkerId,
+        session: SessionId,
+        sequence: u64,
+        attempt: Attempt,
+        report: Report,
+    ) -> Result<bool, Error> {
+        let report = Box::new(report);
+        self.ask(|reply| Command::Report { worker, session, sequence, attempt, report, reply }).await
+    }
+
+    async fn tell(&self, command: Command) -> Result<(), Error> {
+        self.commands.send(command).await.map_err(|_| Error::Closed)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(command(reply)).await?;
+        answer.await.map_err(|_| Error::Closed)
+    }
+}

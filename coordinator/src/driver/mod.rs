@@ -1,0 +1,174 @@
+//! The one task that owns the scheduler: take an event, decide, commit, then speak.
+//!
+//! Everything else talks to it through a [`Handle`]. It never waits for a peer: a worker whose messages pile up is
+//! disconnected. When a commit fails it ends with the error and the process with it; what was not committed was never
+//! said to anyone, and restoring from the store goes on from there.
+
+mod clock;
+mod handle;
+mod requests;
+mod sessions;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use ceteris_scheduler::{Config, Effect, Event, Message, Rejection, RestoreError, Scheduler};
+use ceteris_shared::ids::{ExperimentId, SessionId, WorkerId};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{self, Change, Store};
+use handle::Command;
+use sessions::Session;
+
+pub use clock::Clock;
+pub use handle::{Cancelled, Error, Handle, LiveAttempt, LiveWorker, SubmitRequest, Submitted};
+pub(crate) use sessions::{Close, Outgoing};
+
+/// Commands that may wait for the driver before who sends them has to.
+const INBOX: usize = 1024;
+/// Changes that a slow subscriber may be behind.
+const CHANGES: usize = 1024;
+/// Commands that are taken before looking at the clock again: heartbeats that came while the driver was held up
+/// renew their leases before anything expires.
+const BATCH: u32 = 256;
+
+/// Why the driver ends.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Failure {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("the database contradicts itself: {0}; restore it from a backup")]
+    Restore(#[from] RestoreError),
+}
+
+/// What was refused since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// What peers said of attempts and experiments that are not as they think.
+    pub rejected: AtomicU64,
+    /// Messages that mean nothing.
+    pub malformed: AtomicU64,
+}
+
+/// Owns the scheduler.
+pub struct Driver {
+    scheduler: Scheduler,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    inbox: mpsc::Receiver<Command>,
+    changes: broadcast::Sender<ExperimentId>,
+    sessions: BTreeMap<WorkerId, Session>,
+    counters: Arc<Counters>,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("sessions", &self.sessions.len()).finish_non_exhaustive()
+    }
+}
+
+/// What the scheduler decided, sorted by what is to be done with it.
+#[derive(Debug, Default)]
+struct Decided {
+    changes: Vec<Change>,
+    messages: Vec<(WorkerId, SessionId, Message)>,
+    rejections: Vec<Rejection>,
+    touched: BTreeSet<ExperimentId>,
+}
+
+impl Driver {
+    /// Goes on from what is stored.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or contradicts itself.
+    pub async fn restore(store: Arc<dyn Store>, config: Config, clock: Clock) -> Result<(Self, Handle), Failure> {
+        let scheduler = Scheduler::restore(config, clock.now(), store.snapshot().await?)?;
+        let (commands, inbox) = mpsc::channel(INBOX);
+        let (changes, _) = broadcast::channel(CHANGES);
+        let counters = Arc::new(Counters::default());
+        let handle = Handle::new(commands, changes.downgrade(), counters.clone());
+        let sessions = BTreeMap::new();
+        Ok((Self { scheduler, store, clock, inbox, changes, sessions, counters }, handle))
+    }
+
+    /// Works until `stop`, or until nobody can reach it any more.
+    ///
+    /// # Errors
+    /// When a commit fails.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Failure> {
+        let mut taken = 0;
+        loop {
+            let deadline = self.scheduler.next_deadline();
+            if taken >= BATCH && deadline.is_some_and(|deadline| deadline <= self.clock.now()) {
+                self.handle(Event::Tick).await?;
+                taken = 0;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                command = self.inbox.recv() => match command {
+                    None => return Ok(()),
+                    Some(command) => {
+                        self.obey(command).await?;
+                        taken += 1;
+                    }
+                },
+                () = self.clock.sleep_until(deadline) => {
+                    self.handle(Event::Tick).await?;
+                    taken = 0;
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<Vec<Rejection>, store::Error> {
+        let decided = self.decide(event);
+        self.carry_out(Vec::new(), decided).await
+    }
+
+    fn decide(&mut self, event: Event) -> Decided {
+        let mut decided = Decided::default();
+        for effect in self.scheduler.handle(self.clock.now(), event) {
+            match effect {
+                Effect::Persist(change) => {
+                    let of_segment = change.segment().and_then(|segment| self.scheduler.experiment_of(segment));
+                    decided.touched.extend(of_segment);
+                    decided.changes.push(Change::Scheduler(change));
+                }
+                Effect::Send { worker, session, message } => decided.messages.push((worker, session, message)),
+                Effect::Reject(rejection) => decided.rejections.push(rejection),
+            }
+        }
+        decided
+    }
+
+    /// Commits `before` and what was decided in one transaction; then, and only then, speaks.
+    async fn carry_out(&mut self, before: Vec<Change>, decided: Decided) -> Result<Vec<Rejection>, store::Error> {
+        let Decided { changes, messages, rejections, touched } = decided;
+        let changes: Vec<Change> = before.into_iter().chain(changes).collect();
+        if !changes.is_empty() {
+            self.store.commit(&changes).await?;
+        }
+        for rejection in &rejections {
+            self.counters.rejected.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%rejection, "refused");
+        }
+        for (worker, session, message) in messages {
+            self.deliver(worker, session, Outgoing::Message(sessions::wire(message)));
+        }
+        for experiment in touched {
+            // An error means that nobody is listening.
+            let _ = self.changes.send(experiment);
+        }
+        Ok(rejections)
+    }
+}

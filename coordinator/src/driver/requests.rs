@@ -1,0 +1,116 @@
+//! What users ask of the driver.
+
+use ceteris_scheduler::{Event, Rejection, Submission};
+use ceteris_shared::{ids::ExperimentId, spec::Init};
+
+use super::{
+    Driver,
+    handle::{Cancelled, Command, Error, LiveAttempt, LiveWorker, SubmitRequest, Submitted},
+};
+use crate::store::{self, Change, ExperimentRecord};
+
+impl Driver {
+    /// A reply that nobody waits for any more is not missed.
+    pub(super) async fn obey(&mut self, command: Command) -> Result<(), store::Error> {
+        match command {
+            Command::Submit { request, reply } => {
+                let _ = reply.send(self.submit(*request).await?);
+            }
+            Command::Cancel { experiment, reply } => {
+                let _ = reply.send(self.cancel(experiment).await?);
+            }
+            Command::Explain { run, reply } => {
+                let explained = self.scheduler.explain_run(self.clock.now(), run);
+                let _ = reply.send(explained.ok_or(Error::UnknownRun(run)));
+            }
+            Command::Workers { reply } => {
+                let _ = reply.send(self.workers());
+            }
+            Command::Connect { register, outbox, closed, reply } => {
+                self.connect(*register, outbox, closed, reply).await?;
+            }
+            Command::Disconnect { worker, session } => self.disconnect(worker, session).await?,
+            Command::Heartbeat { worker, session, progress } => self.heartbeat(worker, session, progress).await?,
+            Command::Report { worker, session, sequence, attempt, report, reply } => {
+                let event = Event::AttemptReported { worker, session, attempt, report: *report };
+                let _ = reply.send(self.report(worker, sequence, event).await?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn submit(&mut self, request: SubmitRequest) -> Result<Result<Submitted, Error>, store::Error> {
+        let experiment = request.experiment;
+        if self.scheduler.is_cancelled(experiment).is_some() {
+            let known = self.store.find_experiment(&experiment.to_string()).await?;
+            let same = known.spec == request.spec;
+            return Ok(if same { Ok(Submitted::Before) } else { Err(Error::Conflict(experiment)) });
+        }
+        let submission = match submission(&request) {
+            Ok(submission) => submission,
+            Err(error) => return Ok(Err(error)),
+        };
+        let decided = self.decide(Event::ExperimentSubmitted(Box::new(submission)));
+        if let Some(rejection) = decided.rejections.first() {
+            return Ok(Err(Error::Plan(rejection.to_string())));
+        }
+        let SubmitRequest { experiment: id, spec, source, pins, plan } = request;
+        let submitted_at = self.clock.now();
+        let record = ExperimentRecord { id, spec, source, pins, plan, submitted_at, cancelled_at: None };
+        self.carry_out(vec![Change::Experiment(Box::new(record))], decided).await?;
+        tracing::info!(experiment = %id, "submitted");
+        Ok(Ok(Submitted::New))
+    }
+
+    async fn cancel(&mut self, experiment: ExperimentId) -> Result<Result<Cancelled, Error>, store::Error> {
+        match self.scheduler.is_cancelled(experiment) {
+            None => return Ok(Err(Error::UnknownExperiment(experiment))),
+            Some(true) => return Ok(Ok(Cancelled::Before)),
+            Some(false) => {}
+        }
+        let rejections = self.handle(Event::CancelExperiment(experiment)).await?;
+        let ended = rejections.iter().any(|rejection| matches!(rejection, Rejection::ExperimentEnded { .. }));
+        Ok(Ok(if ended { Cancelled::Ended } else { Cancelled::Now }))
+    }
+
+    fn workers(&self) -> Vec<LiveWorker> {
+        let live = |(&id, session): (_, &super::Session)| LiveWorker {
+            id,
+            name: session.register.name.clone(),
+            session: session.register.session,
+            version: session.register.version.clone(),
+            slots: session.register.slots,
+            environment: session.register.environment.clone(),
+            connected_at: session.connected_at,
+            heard_at: session.heard_at,
+            attempts: self
+                .scheduler
+                .held_by(id)
+                .map(|attempt| LiveAttempt { attempt, progress: session.progress.get(&attempt).copied() })
+                .collect(),
+        };
+        let mut workers: Vec<LiveWorker> = self.sessions.iter().map(live).collect();
+        workers.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        workers
+    }
+}
+
+/// What the scheduler has to know of a request: every name must stand for something.
+fn submission(request: &SubmitRequest) -> Result<Submission, Error> {
+    let pins = &request.pins;
+    let dataset = pins.dataset.ok_or(Error::Unpinned { field: "data.dataset", what: "data set" })?;
+    if let (Init::Weights(_), None) = (&request.spec.model.init, pins.init) {
+        return Err(Error::Unpinned { field: "model.init", what: "set of weights" });
+    }
+    let names = &request.spec.data.external;
+    if !pins.external.iter().map(|(name, _)| name).eq(names) {
+        return Err(Error::Unpinned { field: "data.external", what: "data set" });
+    }
+    Ok(Submission {
+        experiment: request.experiment,
+        plan: request.plan.clone(),
+        dataset,
+        external: pins.external.clone(),
+        init: pins.init,
+    })
+}

@@ -1,0 +1,168 @@
+//! One worker's stream after `Register`.
+
+use std::ops::ControlFlow;
+
+use ceteris_proto::{
+    fleet::{CoordinatorMessage, EpochCommitted, Event, EventKind, WorkerMessage},
+    v1,
+};
+use ceteris_scheduler::{CommittedEpoch, Report};
+use ceteris_shared::ids::{Attempt, SessionId, WorkerId};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use super::Service;
+use crate::{
+    driver::{Close, Outgoing},
+    store,
+};
+
+/// Takes a worker's messages, one after the other.
+pub(super) struct Session {
+    service: Service,
+    worker: WorkerId,
+    id: SessionId,
+    /// Sequence number of the last event that is stored.
+    last: u64,
+    outbox: mpsc::Sender<Outgoing>,
+    closed: CancellationToken,
+}
+
+/// How a stream ends: with a reason that the worker is told, or because the worker is gone.
+type End = Option<Close>;
+
+impl Session {
+    pub(super) fn new(
+        service: Service,
+        worker: WorkerId,
+        id: SessionId,
+        last: u64,
+        outbox: mpsc::Sender<Outgoing>,
+        closed: CancellationToken,
+    ) -> Self {
+        Self { service, worker, id, last, outbox, closed }
+    }
+
+    #[tracing::instrument(skip_all, fields(worker = %self.worker, session = %self.id))]
+    pub(super) async fn run(mut self, mut inbound: Streaming<v1::WorkerMessage>) {
+        let closed = self.closed.clone();
+        let end = tokio::select! {
+            biased;
+            () = closed.cancelled() => self.service.stop.is_cancelled().then_some(Close::ShuttingDown),
+            end = self.take_all(&mut inbound) => end,
+        };
+        if let Some(close) = end {
+            // A full outbox is that of a worker that reads nothing.
+            let _ = self.outbox.try_send(Outgoing::Close(close));
+        }
+        // Fails only when the driver is gone, and with it all sessions.
+        let _ = self.service.driver.disconnect(self.worker, self.id).await;
+    }
+
+    async fn take_all(&mut self, inbound: &mut Streaming<v1::WorkerMessage>) -> End {
+        if let ControlFlow::Break(end) = self.say(CoordinatorMessage::Ack(self.last)).await {
+            return end;
+        }
+        loop {
+            let message = match inbound.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => return None,
+                Err(status) => {
+                    tracing::debug!(%status, "the stream broke");
+                    return None;
+                }
+            };
+            if let ControlFlow::Break(end) = self.take(message).await {
+                return end;
+            }
+        }
+    }
+
+    async fn take(&mut self, message: v1::WorkerMessage) -> ControlFlow<End> {
+        match WorkerMessage::try_from(message) {
+            Ok(WorkerMessage::Register(_)) => {
+                ControlFlow::Break(Some(self.service.refuse_order("is `register`, which comes once")))
+            }
+            Ok(WorkerMessage::Heartbeat(progress)) => {
+                match self.service.driver.heartbeat(self.worker, self.id, progress).await {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(Some(Close::ShuttingDown)),
+                }
+            }
+            Ok(WorkerMessage::Event(event)) => self.event(event).await,
+            Err(error) => {
+                self.service.malformed(&error);
+                ControlFlow::Break(Some(error.into()))
+            }
+        }
+    }
+
+    /// What was stored before is only acknowledged again.
+    async fn event(&mut self, event: Event) -> ControlFlow<End> {
+        let Event { sequence, attempt, kind } = event;
+        if sequence > self.last {
+            if sequence != self.last + 1 {
+                tracing::warn!(sequence, last = self.last, "events are missing before this one");
+            }
+            self.store(sequence, attempt, kind).await?;
+            self.last = sequence;
+        }
+        self.say(CoordinatorMessage::Ack(self.last)).await
+    }
+
+    async fn store(&mut self, sequence: u64, attempt: Attempt, kind: EventKind) -> ControlFlow<End> {
+        let stored = match kind {
+            EventKind::Metrics(points) => {
+                self.service.store.append_metrics(self.worker, sequence, attempt, &points).await
+            }
+            EventKind::Log(lines) => self.service.store.append_log(self.worker, sequence, attempt, &lines).await,
+            EventKind::Started => return self.report(sequence, attempt, Report::Started).await,
+            EventKind::Finished => return self.report(sequence, attempt, Report::Finished).await,
+            EventKind::Stopped => return self.report(sequence, attempt, Report::Stopped).await,
+            EventKind::Failed { cause, message } => {
+                return self.report(sequence, attempt, Report::Failed { cause, message }).await;
+            }
+            EventKind::EpochCommitted(epoch) => {
+                return self.report(sequence, attempt, Report::EpochCommitted(committed(epoch))).await;
+            }
+        };
+        self.appended(attempt, stored).await
+    }
+
+    async fn appended(&mut self, attempt: Attempt, stored: Result<bool, store::Error>) -> ControlFlow<End> {
+        match stored {
+            Ok(true) => ControlFlow::Continue(()),
+            Ok(false) => {
+                let reason = format!("attempt {attempt} was never this worker's");
+                self.service.count_rejected();
+                tracing::warn!(reason, "refused");
+                self.say(CoordinatorMessage::Revoke { attempt, reason }).await
+            }
+            Err(error) => {
+                tracing::error!(%error, "what a worker measured cannot be stored");
+                ControlFlow::Break(Some(Close::StoreFailed))
+            }
+        }
+    }
+
+    async fn report(&mut self, sequence: u64, attempt: Attempt, report: Report) -> ControlFlow<End> {
+        match self.service.driver.report(self.worker, self.id, sequence, attempt, report).await {
+            Ok(true) => ControlFlow::Continue(()),
+            Ok(false) => ControlFlow::Break(Some(Close::Replaced)),
+            Err(_) => ControlFlow::Break(Some(Close::ShuttingDown)),
+        }
+    }
+
+    async fn say(&self, message: CoordinatorMessage) -> ControlFlow<End> {
+        match self.outbox.send(Outgoing::Message(message)).await {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(None),
+        }
+    }
+}
+
+fn committed(epoch: EpochCommitted) -> CommittedEpoch {
+    let EpochCommitted { epoch, key, manifest, predictions, spent } = epoch;
+    CommittedEpoch { epoch, key, manifest, predictions, spent }
+}

@@ -1,0 +1,233 @@
+//! Planning and submission: the spec is read and validated again, its names are pinned to digests, and what only the
+//! coordinator knows is checked, so that what cannot end in a comparison is refused before a minute of training is paid.
+
+use ceteris_shared::{
+    dataset::Split,
+    document,
+    ids::ExperimentId,
+    plan::{self, Pins, Plan},
+    spec::{self, ExperimentSpec, Init, MAX_SPEC_BYTES, Score},
+};
+
+use super::{Error, Service};
+use crate::{driver::SubmitRequest, store::DatasetRecord};
+
+impl Service {
+    /// What a spec would do, with its names pinned.
+    pub(super) async fn plan_spec(&self, spec: &str) -> Result<document::Plan, Error> {
+        let (spec, pins, plan) = self.planned(ExperimentId(uuid::Uuid::nil()), spec).await?;
+        Ok(document::Plan::new(&spec, &plan, Some(&pins)))
+    }
+
+    /// Submits a spec under the client's id; sending it again changes nothing.
+    pub(super) async fn submit_spec(
+        &self,
+        experiment: ExperimentId,
+        spec: &str,
+        source: String,
+    ) -> Result<document::Experiment, Error> {
+        if source.len() > MAX_SPEC_BYTES {
+            return Err(spec::Error::TooLong(source.len()).into());
+        }
+        let (spec, pins, plan) = self.planned(experiment, spec).await?;
+        self.driver.submit(SubmitRequest { experiment, spec, source, pins, plan }).await?;
+        self.show(&experiment.to_string()).await
+    }
+
+    async fn planned(&self, experiment: ExperimentId, spec: &str) -> Result<(ExperimentSpec, Pins, Plan), Error> {
+        if spec.len() > MAX_SPEC_BYTES {
+            return Err(spec::Error::TooLong(spec.len()).into());
+        }
+        let spec: ExperimentSpec = serde_json::from_str(spec).map_err(|error| Error::Field {
+            field: "spec",
+            problem: format!("{error}; use a ceteris of this version"),
+        })?;
+        spec::validate(&spec)?;
+        let pins = self.pin(&spec).await?;
+        // Up to a hundred thousand runs: more than a turn of the event loop.
+        let planning = move || plan::plan(experiment, &spec, &pins).map(|plan| (spec, pins, plan));
+        Ok(tokio::task::spawn_blocking(planning).await??)
+    }
+
+    async fn pin(&self, spec: &ExperimentSpec) -> Result<Pins, Error> {
+        let dataset = self.find_dataset(&spec.data.dataset).await?;
+        check_dataset(spec, &dataset)?;
+        let mut external = Vec::new();
+        for name in &spec.data.external {
+            let found = self.find_dataset(name).await?;
+            check_external(&dataset, name, &found)?;
+            external.push((name.clone(), found.manifest));
+        }
+        let init = match &spec.model.init {
+            Init::Random => None,
+            Init::Weights(name) => {
+                let weights = self.find_weights(name).await?;
+                if weights.arch != spec.model.arch {
+                    let cause = format!("model.init: the weights {name:?} are of another network than `model.arch`");
+                    return Err(Error::invalid(cause, "name weights of that network, or write init = \"random\""));
+                }
+                Some(weights.digest)
+            }
+        };
+        Ok(Pins { dataset: Some(dataset.manifest), init, external })
+    }
+}
+
+/// Whether arms can be trained on the data set and judged on it.
+fn check_dataset(spec: &ExperimentSpec, dataset: &DatasetRecord) -> Result<(), Error> {
+    let name = &dataset.name;
+    if let Some(size) = spec.data.image_size
+        && size != dataset.image_size
+    {
+        let cause =
+            format!("data.image_size: it is {size}, and the data set {name:?} was imported at {}", dataset.image_size);
+        let help = format!(
+            "write {} or leave it out, or import the images again at {size} under another name",
+            dataset.image_size
+        );
+        return Err(Error::invalid(cause, help));
+    }
+    let present = |split: Split| -> Vec<&str> {
+        let counts = dataset.counts.get(&split).map_or(&[][..], Vec::as_slice);
+        let nonempty = dataset.classes.iter().zip(counts).filter(|(_, count)| **count > 0);
+        nonempty.map(|(class, _)| class.as_str()).collect()
+    };
+    let refuse = |split: Split, needs: &str| {
+        let found = match present(split).as_slice() {
+            [] => "has no sample".to_owned(),
+            classes => format!("has samples of {} only", classes.join(", ")),
+        };
+        let cause = format!("data.dataset: the {split} split of {name:?} {found}, and {needs}");
+        let help = "import it again under another name with a split that has every class in train, val and test, for example \
+                    with --split 0.7,0.1,0.2";
+        Err(Error::invalid(cause, help))
+    };
+    let classes = dataset.classes.len();
+    if present(Split::Train).len() < classes {
+        return refuse(Split::Train, "a network cannot learn a class that it never sees");
+    }
+    if present(Split::Val).len() < 2 {
+        return refuse(Split::Val, "thresholds are chosen on val, which needs two classes or more");
+    }
+    if present(Split::Test).is_empty() {
+        return refuse(Split::Test, "arms are scored on test at the endpoint");
+    }
+    let judged = spec.endpoint.metric;
+    if judged.score == Score::Auc && present(judged.split).len() < classes {
+        return refuse(judged.split, "an area under the ROC curve needs every class");
+    }
+    Ok(())
+}
+
+/// Whether a network trained on `dataset` can be scored on `external`.
+fn check_external(dataset: &DatasetRecord, name: &str, external: &DatasetRecord) -> Result<(), Error> {
+    let refuse = |cause: String, help: &str| Err(Error::invalid(format!("data.external: {cause}"), help));
+    if external.image_size != dataset.image_size {
+        let cause = format!(
+            "{name:?} was imported at {} and {:?} at {}",
+            external.image_size, dataset.name, dataset.image_size
+        );
+        return refuse(cause, "import one of them again at the size of the other, under another name");
+    }
+    if external.classes != dataset.classes {
+        let cause = format!(
+            "{name:?} has classes {} and {:?} has {}",
+            external.classes.join(", "),
+            dataset.name,
+            dataset.classes.join(", ")
+        );
+        return refuse(cause, "both need the same class names: rename the folders and import again under another name");
+    }
+    if external.counts.values().flatten().all(|count| *count == 0) {
+        return refuse(format!("{name:?} has no sample"), "leave it out, or import it again");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ceteris_scheduler::Timestamp;
+    use ceteris_shared::{digest::Digest, spec::Format};
+
+    use super::*;
+
+    fn dataset() -> DatasetRecord {
+        DatasetRecord {
+            name: "kermany".to_owned(),
+            manifest: Digest([1; 32]),
+            image_size: 224,
+            classes: ["NORMAL", "PNEUMONIA"].map(str::to_owned).to_vec(),
+            counts: Split::ALL.map(|split| (split, vec![5, 5])).into(),
+            patients: None,
+            registered_at: Timestamp(0),
+        }
+    }
+
+    fn spec(data: &str) -> ExperimentSpec {
+        let text = format!(
+            "name = \"e\"\ndata = {{ dataset = \"kermany\"{data} }}\nmodel.init = \"random\"\nbudget.epochs = 1\n\
+             seeds.count = 1\n[[arm]]\nname = \"a\"\nstages = [{{ epochs = 1, train = \"head\" }}]"
+        );
+        spec::parse(&text, Format::Toml).expect("a valid spec")
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_refused() {
+        assert!(check_dataset(&spec(""), &dataset()).is_ok());
+        assert!(check_dataset(&spec(", image_size = 224"), &dataset()).is_ok());
+        let with = |split, counts: &[u64]| {
+            let mut dataset = dataset();
+            dataset.counts.insert(split, counts.to_vec());
+            dataset
+        };
+        let mut untested = dataset();
+        untested.counts.remove(&Split::Test);
+        let refused = [
+            (", image_size = 320", dataset()),
+            ("", with(Split::Train, &[5, 0])),
+            ("", with(Split::Val, &[0, 5])),
+            ("", untested),
+        ];
+        let told: Vec<String> = refused
+            .iter()
+            .map(|(data, dataset)| check_dataset(&spec(data), dataset).expect_err("not judgeable").to_string())
+            .collect();
+        insta::assert_snapshot!(told.join("\n\n"), @r#"
+        data.image_size: it is 320, and the data set "kermany" was imported at 224
+        help: write 224 or leave it out, or import the images again at 320 under another name
+
+        data.dataset: the train split of "kermany" has samples of NORMAL only, and a network cannot learn a class that it never sees
+        help: import it again under another name with a split that has every class in train, val and test, for example with --split 0.7,0.1,0.2
+
+        data.dataset: the val split of "kermany" has samples of PNEUMONIA only, and thresholds are chosen on val, which needs two classes or more
+        help: import it again under another name with a split that has every class in train, val and test, for example with --split 0.7,0.1,0.2
+
+        data.dataset: the test split of "kermany" has no sample, and arms are scored on test at the endpoint
+        help: import it again under another name with a split that has every class in train, val and test, for example with --split 0.7,0.1,0.2
+        "#);
+    }
+
+    #[test]
+    fn what_cannot_be_scored_is_refused() {
+        assert!(check_external(&dataset(), "nih", &dataset()).is_ok());
+        let refused = [
+            DatasetRecord { image_size: 320, ..dataset() },
+            DatasetRecord { classes: ["A", "B"].map(str::to_owned).to_vec(), ..dataset() },
+            DatasetRecord { counts: Default::default(), ..dataset() },
+        ];
+        let told: Vec<String> = refused
+            .iter()
+            .map(|external| check_external(&dataset(), "nih", external).expect_err("not scorable").to_string())
+            .collect();
+        insta::assert_snapshot!(told.join("\n\n"), @r#"
+        data.external: "nih" was imported at 320 and "kermany" at 224
+        help: import one of them again at the size of the other, under another name
+
+        data.external: "nih" has classes A, B and "kermany" has NORMAL, PNEUMONIA
+        help: both need the same class names: rename the folders and import again under another name
+
+        data.external: "nih" has no sample
+        help: leave it out, or import it again
+        "#);
+    }
+}

@@ -1,0 +1,133 @@
+//! Read-outs of experiments that were trained, by a worker that makes its results up.
+
+use std::time::Duration;
+
+use ceteris_proto::v1;
+use ceteris_shared::{
+    document::{Checkpoints, Comparison, Experiment, Explanation, Reason, State, Verdict, WorkerState, Workers},
+    ids::Epoch,
+};
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::harness::{Behaviour, Client, Coordinator, read, spec};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn reference(experiment: &Experiment) -> v1::ExperimentRequest {
+    v1::ExperimentRequest { experiment: experiment.id.to_string() }
+}
+
+/// Watches to the end; returns every document.
+async fn watch(client: &mut Client, experiment: &Experiment) -> Vec<Experiment> {
+    let mut watched = client.watch_experiment(reference(experiment)).await.expect("watched").into_inner();
+    let mut seen = Vec::new();
+    while let Some(document) = timeout(PATIENCE, watched.message()).await.expect("in time").expect("open") {
+        seen.push(read(document));
+    }
+    seen
+}
+
+async fn compare(client: &mut Client, experiment: &Experiment, at: u32, exploratory: bool) -> Comparison {
+    let request = v1::CompareRequest { experiment: experiment.id.to_string(), at, exploratory };
+    read(client.compare_experiment(request).await.expect("compared").into_inner())
+}
+
+#[tokio::test]
+async fn a_trained_experiment_is_watched_compared_and_looked_into() {
+    let mut coordinator = Coordinator::start().await;
+    coordinator.import("chest").await;
+    let submitted = coordinator.submit(&spec("e")).await;
+    let worker = coordinator.worker(Behaviour::Good).await;
+    let client = &mut coordinator.client;
+    let seen = watch(client, &submitted).await;
+    let last = seen.last().expect("at least one look");
+    assert_eq!((last.state, last.epochs_done), (State::Done, 6));
+    let run = &last.arms[1].runs[0];
+    assert_eq!((run.epoch, run.spent.steps, run.val["auc"]), (Epoch(2), 8, 1.0));
+    assert_eq!(run.series.len(), 4, "{:?}", run.series);
+
+    let compared = compare(client, &submitted, 0, false).await;
+    assert!(compared.refused.is_empty(), "{:?}", compared.refused);
+    let scores = |arm: usize| compared.arms[arm].runs[0].metrics.test.clone().expect("test at the endpoint");
+    assert_eq!((scores(0).auc, scores(1).auc), (Some(0.5), Some(1.0)));
+    assert_eq!(scores(1).confusion, [[4, 0], [0, 4]]);
+    assert!(compared.arms.iter().flat_map(|arm| &arm.runs).all(|run| run.epochs_trained == 2));
+    let contrast = &compared.contrasts[0];
+    assert_eq!((contrast.mean_difference, contrast.p, contrast.verdict), (0.5, Some(0.5), Verdict::Inconclusive));
+
+    let early = compare(client, &submitted, 1, false).await;
+    assert!(early.truncated && early.contrasts[0].metric.to_string() == "val.auc");
+    assert!(early.arms.iter().flat_map(|arm| &arm.runs).all(|run| run.metrics.test.is_none()));
+    let beyond = v1::CompareRequest { experiment: submitted.id.to_string(), at: 3, exploratory: false };
+    assert_eq!(client.compare_experiment(beyond).await.expect_err("no epoch 3").code(), Code::InvalidArgument);
+
+    let one = v1::RunRequest { run: run.run.to_string() };
+    let checkpoints: Checkpoints = read(client.list_checkpoints(one.clone()).await.expect("listed").into_inner());
+    assert_eq!(checkpoints.epochs.iter().map(|checkpoint| checkpoint.epoch.0).collect::<Vec<_>>(), [1, 2]);
+    assert!(checkpoints.epochs.iter().all(|checkpoint| checkpoint.parts.len() == 3 && checkpoint.bytes > 0));
+    let why: Explanation = read(client.explain_run(one).await.expect("explained").into_inner());
+    assert!(why.state == State::Done && why.text.starts_with("2 of 2 epochs committed."), "{why:?}");
+    let logs = v1::RunLogsRequest { run: run.run.to_string(), follow: true };
+    let mut logs = client.run_logs(logs).await.expect("read").into_inner();
+    let mut lines = Vec::new();
+    while let Some(chunk) = timeout(PATIENCE, logs.message()).await.expect("following ends").expect("open") {
+        lines.extend(chunk.lines);
+    }
+    assert_eq!(lines, ["seed 0", "seed 0"], "of the shared segment and of the run's own");
+    drop(worker);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn what_diverged_is_not_compared() {
+    let mut coordinator = Coordinator::start().await;
+    coordinator.import("chest").await;
+    let submitted = coordinator.submit(&spec("e")).await;
+    let _worker = coordinator.worker(Behaviour::DivergesAboveTheHead).await;
+    let client = &mut coordinator.client;
+    let last = watch(client, &submitted).await.pop().expect("at least one look");
+    assert_eq!(last.state, State::Failed);
+    let states: Vec<State> = last.arms.iter().flat_map(|arm| &arm.runs).map(|run| run.state).collect();
+    assert_eq!(states, [State::Done, State::Done, State::Failed, State::Failed]);
+    let failure = last.arms[1].runs[0].failure.as_ref().expect("a reason");
+    assert_eq!(failure.message, "the loss of step 2 is not finite");
+
+    let compared = compare(client, &submitted, 0, false).await;
+    let reasons: Vec<Reason> = compared.refused.iter().map(|refusal| refusal.reason).collect();
+    assert_eq!(reasons, [Reason::Diverged, Reason::UnequalBudgets]);
+    assert!(compared.contrasts.is_empty());
+    let exploratory = compare(client, &submitted, 0, true).await;
+    assert!(exploratory.exploratory && exploratory.refused.len() == 2);
+    let both_reached = compare(client, &submitted, 1, false).await;
+    assert!(both_reached.refused.is_empty());
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn progress_is_seen_while_it_is_made() {
+    let mut coordinator = Coordinator::start().await;
+    coordinator.import("chest").await;
+    let submitted = coordinator.submit(&spec("e")).await;
+    let _worker = coordinator.worker(Behaviour::NeverEnds).await;
+    let client = &mut coordinator.client;
+    let mut watched = client.watch_experiment(reference(&submitted)).await.expect("watched").into_inner();
+    let live = async {
+        loop {
+            let seen: Experiment = read(watched.message().await.expect("open").expect("goes on"));
+            if let Some(live) = seen.arms[0].runs[0].live {
+                return (seen, live);
+            }
+        }
+    };
+    let (seen, live) = timeout(PATIENCE, live).await.expect("in time");
+    assert_eq!((seen.state, live.epoch, live.steps, live.loss), (State::Running, Epoch(1), 4, Some(0.7)));
+    assert_eq!(seen.segments[0].worker.as_deref(), Some("gpu-03"));
+    let workers: Workers = read(client.list_workers(v1::ListWorkersRequest {}).await.expect("listed").into_inner());
+    let worker = &workers.workers[0];
+    assert_eq!((worker.state, worker.slots), (WorkerState::Connected, 2));
+    assert!(!worker.attempts.is_empty());
+    let compared = compare(client, &submitted, 0, false).await;
+    assert!(compared.refused.iter().all(|refusal| refusal.reason == Reason::Unfinished), "{:?}", compared.refused);
+    coordinator.stop().await;
+}

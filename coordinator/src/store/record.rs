@@ -1,0 +1,221 @@
+//! What is stored, as the rest of the coordinator sees it.
+
+use std::collections::BTreeMap;
+
+use ceteris_scheduler::{AttemptEnd, State, Timestamp};
+use ceteris_shared::{
+    checkpoint::Environment,
+    dataset::Split,
+    digest::Digest,
+    ids::{Attempt, Epoch, ExperimentId, RunId, SegmentId, WorkerId},
+    lineage::LineageKey,
+    plan::{Pins, Plan},
+    spec::{Arch, ExperimentSpec},
+    trainer::{MetricPoint, Scored, Spent},
+};
+
+/// A change of what is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A new experiment; its segments follow as [`ceteris_scheduler::Change::SegmentAdded`].
+    Experiment(Box<ExperimentRecord>),
+    /// What the scheduler decided.
+    Scheduler(ceteris_scheduler::Change),
+    /// A worker registered or was heard of: the record replaces an older one, except for `first_seen`.
+    Worker(WorkerRecord),
+    /// The event of `worker` with this sequence number is part of this commit.
+    Sequence {
+        /// Whose.
+        worker: WorkerId,
+        /// Which.
+        sequence: u64,
+    },
+}
+
+/// An experiment as it was submitted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExperimentRecord {
+    /// Its identity.
+    pub id: ExperimentId,
+    /// What was asked for; its name is the experiment's.
+    pub spec: ExperimentSpec,
+    /// The text that the user wrote.
+    pub source: String,
+    /// What the spec's names stood for.
+    pub pins: Pins,
+    /// Its runs and segments.
+    pub plan: Plan,
+    /// When it came.
+    pub submitted_at: Timestamp,
+    /// When nothing more of it was wanted.
+    pub cancelled_at: Option<Timestamp>,
+}
+
+/// A line of the list of experiments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExperimentSummary {
+    /// Its identity.
+    pub id: ExperimentId,
+    /// What people call it.
+    pub name: String,
+    /// When it came.
+    pub submitted_at: Timestamp,
+    /// When nothing more of it was wanted.
+    pub cancelled_at: Option<Timestamp>,
+    /// Number of runs.
+    pub runs: u64,
+    /// Number of segments in each state, by [`State::name`]; states without any are absent.
+    pub segments: BTreeMap<String, u64>,
+    /// Epochs to train, shared ones counted once.
+    pub epochs: u64,
+    /// Epochs committed.
+    pub committed: u64,
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunRef {
+    /// Its identity.
+    pub run: RunId,
+    /// The experiment that it belongs to.
+    pub experiment: ExperimentId,
+    /// Its index in the plan's runs.
+    pub position: usize,
+}
+
+/// A segment and what was done for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SegmentRecord {
+    /// Its identity.
+    pub id: SegmentId,
+    /// Its index in the plan.
+    pub position: usize,
+    /// Its state when it was last stored; a lease in it may have been renewed since.
+    pub state: State,
+    /// Infrastructure failures in a row.
+    pub failures: u32,
+    /// Losses in a row.
+    pub losses: u32,
+    /// All executions, the first first.
+    pub attempts: Vec<AttemptRecord>,
+    /// Committed epochs, ascending.
+    pub committed: Vec<CommittedRecord>,
+}
+
+/// An execution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptRecord {
+    /// Which.
+    pub attempt: Attempt,
+    /// Who had it.
+    pub worker: WorkerId,
+    /// What its results depend on.
+    pub environment: Environment,
+    /// When it was given away.
+    pub assigned_at: Timestamp,
+    /// When it began to train.
+    pub started_at: Option<Timestamp>,
+    /// When and how it ended.
+    pub ended: Option<(Timestamp, AttemptEnd)>,
+}
+
+/// An epoch that counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommittedRecord {
+    /// Which.
+    pub epoch: Epoch,
+    /// The lineage key of the state after it.
+    pub key: LineageKey,
+    /// The number of the execution that trained it.
+    pub attempt: u32,
+    /// Digest of the checkpoint's manifest.
+    pub manifest: Digest,
+    /// What it cost.
+    pub spent: Spent,
+    /// When it was committed.
+    pub committed_at: Timestamp,
+    /// Predictions files.
+    pub predictions: Vec<(Scored, Digest)>,
+}
+
+/// Which measured values are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeriesQuery {
+    /// Of these segments.
+    pub segments: Vec<SegmentId>,
+    /// With these names; empty: with any.
+    pub names: Vec<String>,
+    /// Also of epochs that are not committed yet, as the latest attempt measured them.
+    pub uncommitted: bool,
+}
+
+/// One measured value and where it belongs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesPoint {
+    /// The execution that measured it.
+    pub attempt: Attempt,
+    /// What it measured.
+    pub point: MetricPoint,
+}
+
+/// Log lines that came together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogBatch {
+    /// Where to go on reading.
+    pub cursor: i64,
+    /// The execution that printed them.
+    pub attempt: Attempt,
+    /// In order.
+    pub lines: Vec<String>,
+}
+
+/// A named data set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatasetRecord {
+    /// What people call it.
+    pub name: String,
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// Height and width in pixels.
+    pub image_size: u32,
+    /// Class names in the order of the head's outputs.
+    pub classes: Vec<String>,
+    /// Number of samples per class in each split that has any.
+    pub counts: BTreeMap<Split, Vec<u64>>,
+    /// Number of patients, where every sample names one.
+    pub patients: Option<u64>,
+    /// When it was named.
+    pub registered_at: Timestamp,
+}
+
+/// Named initial weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightsRecord {
+    /// What people call them.
+    pub name: String,
+    /// Digest of the safetensors file.
+    pub digest: Digest,
+    /// The network that they are of.
+    pub arch: Arch,
+    /// When they were named.
+    pub registered_at: Timestamp,
+}
+
+/// A worker that registered at least once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerRecord {
+    /// Its identity.
+    pub id: WorkerId,
+    /// What people call it.
+    pub name: String,
+    /// Version of its agent.
+    pub version: String,
+    /// Attempts it can execute at once.
+    pub slots: u32,
+    /// What its results depend on.
+    pub environment: Environment,
+    /// When it registered first.
+    pub first_seen: Timestamp,
+    /// When it registered or left last.
+    pub last_seen: Timestamp,
+}

@@ -1,0 +1,301 @@
+//! What reads the database. Lists of ids go in as one JSON parameter, so that every statement is a constant.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ceteris_scheduler::{SavedExperiment, SavedSegment, Snapshot, Submission};
+use ceteris_shared::{
+    digest::Digest,
+    ids::{Epoch, ExperimentId, SegmentId, WorkerId},
+    trainer::Scored,
+};
+use sqlx::{SqliteConnection, query, query_scalar, sqlite::SqliteRow};
+
+use super::{
+    Fault, Sqlite,
+    codec::{
+        Columns as _, attempt_of, committed_of, dataset_of, end_of, experiment_of, int, json, log_of, point_of, run_of,
+        state_of, weights_of, worker_of,
+    },
+};
+use crate::store::{
+    DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, RunRef, SegmentRecord, SeriesPoint,
+    SeriesQuery, WeightsRecord, What, WorkerRecord, scored_of, scored_text,
+};
+
+/// How many ids an ambiguous beginning is answered with.
+const SHOWN: usize = 5;
+
+impl Sqlite {
+    pub(super) async fn read_snapshot(&self) -> Result<Snapshot, Fault> {
+        let mut from = self.reading().await?;
+        let experiments = query("SELECT * FROM experiments ORDER BY position").fetch_all(&mut *from).await?;
+        let mut segments = saved_segments(&mut from).await?;
+        let experiments = experiments.iter().map(|row| {
+            let record = experiment_of(row)?;
+            let dataset = record
+                .pins
+                .dataset
+                .ok_or_else(|| Fault::Damaged(format!("experiment {} is not pinned to a data set", record.id)))?;
+            let cancelled = record.cancelled_at.is_some();
+            let segments = segments.remove(&record.id).unwrap_or_default();
+            let submission = Submission {
+                experiment: record.id,
+                plan: record.plan,
+                dataset,
+                external: record.pins.external,
+                init: record.pins.init,
+            };
+            Ok(SavedExperiment { submission, cancelled, segments })
+        });
+        Ok(Snapshot { experiments: experiments.collect::<Result<_, Fault>>()? })
+    }
+
+    pub(super) async fn read_sequence(&self, worker: WorkerId) -> Result<u64, Fault> {
+        let rows = query("SELECT sequence FROM workers WHERE id = ?").bind(worker.to_string());
+        rows.fetch_all(&self.readers).await?.first().map_or(Ok(0), |row| row.number("sequence"))
+    }
+
+    pub(super) async fn read_datasets(&self) -> Result<Vec<DatasetRecord>, Fault> {
+        let rows = query("SELECT * FROM datasets ORDER BY name").fetch_all(&self.readers).await?;
+        rows.iter().map(dataset_of).collect()
+    }
+
+    pub(super) async fn read_dataset(&self, name: &str) -> Result<DatasetRecord, Fault> {
+        let select = "SELECT * FROM datasets WHERE name = ?1 OR manifest = ?1 ORDER BY name = ?1 DESC, name";
+        let rows = query(select).bind(name).fetch_all(&self.readers).await?;
+        let hint = "`ceteris data ls` lists those that are imported, `ceteris data import` imports one";
+        rows.first().map_or_else(|| Err(not_found(What::Dataset, name, hint)), dataset_of)
+    }
+
+    pub(super) async fn read_all_weights(&self) -> Result<Vec<WeightsRecord>, Fault> {
+        let rows = query("SELECT * FROM weights ORDER BY name").fetch_all(&self.readers).await?;
+        rows.iter().map(weights_of).collect()
+    }
+
+    pub(super) async fn read_weights(&self, name: &str) -> Result<WeightsRecord, Fault> {
+        let select = "SELECT * FROM weights WHERE name = ?1 OR digest = ?1 ORDER BY name = ?1 DESC, name";
+        let rows = query(select).bind(name).fetch_all(&self.readers).await?;
+        let hint = "`ceteris weights ls` lists those that are imported, `ceteris weights import` imports some";
+        rows.first().map_or_else(|| Err(not_found(What::Weights, name, hint)), weights_of)
+    }
+
+    pub(super) async fn read_experiments(&self) -> Result<Vec<ExperimentSummary>, Fault> {
+        let mut from = self.reading().await?;
+        let counts = "SELECT experiment, state, count(*) AS count FROM segments GROUP BY experiment, state";
+        let mut segments: HashMap<String, BTreeMap<String, u64>> = HashMap::new();
+        for row in query(counts).fetch_all(&mut *from).await? {
+            segments.entry(row.text("experiment")?).or_default().insert(row.text("state")?, row.number("count")?);
+        }
+        let select = "SELECT id, name, submitted_at, cancelled_at, epochs, \
+             (SELECT count(*) FROM runs WHERE experiment = experiments.id) AS runs, \
+             (SELECT count(*) FROM segments JOIN epochs ON epochs.segment = segments.id \
+              WHERE segments.experiment = experiments.id) AS committed \
+             FROM experiments ORDER BY position DESC";
+        let rows = query(select).fetch_all(&mut *from).await?;
+        let summary = |row: &SqliteRow| {
+            Ok(ExperimentSummary {
+                id: row.parsed("id")?,
+                name: row.text("name")?,
+                submitted_at: row.time("submitted_at")?,
+                cancelled_at: row.optional_time("cancelled_at")?,
+                runs: row.number("runs")?,
+                segments: segments.remove(&row.text("id")?).unwrap_or_default(),
+                epochs: row.number("epochs")?,
+                committed: row.number("committed")?,
+            })
+        };
+        rows.iter().map(summary).collect()
+    }
+
+    pub(super) async fn read_experiment(&self, text: &str) -> Result<ExperimentRecord, Fault> {
+        let (low, high) = id_range(text).unwrap_or_default();
+        let select = "SELECT id FROM experiments WHERE id = ?1 UNION ALL \
+             SELECT id FROM (SELECT id FROM experiments WHERE name = ?1 ORDER BY position DESC LIMIT 1)";
+        let mut ids: Vec<String> = query_scalar(select).bind(text).fetch_all(&self.readers).await?;
+        ids.truncate(1);
+        if ids.is_empty() {
+            let select = "SELECT id FROM experiments WHERE id >= ? AND id < ? ORDER BY id LIMIT ?";
+            let begins = query_scalar(select).bind(low).bind(high).bind(int(SHOWN + 1));
+            ids = begins.fetch_all(&self.readers).await?;
+        }
+        let id = only(What::Experiment, text, ids, "`ceteris ls` lists those that are")?;
+        let rows = query("SELECT * FROM experiments WHERE id = ?").bind(id).fetch_all(&self.readers).await?;
+        rows.first().map_or_else(|| Err(not_found(What::Experiment, text, "it is gone")), experiment_of)
+    }
+
+    pub(super) async fn read_run(&self, text: &str) -> Result<RunRef, Fault> {
+        let (low, high) = id_range(text).unwrap_or_default();
+        let select = "SELECT * FROM runs WHERE id >= ? AND id < ? ORDER BY id LIMIT ?";
+        let rows = query(select).bind(low).bind(high).bind(int(SHOWN + 1)).fetch_all(&self.readers).await?;
+        let ids = rows.iter().map(|row| row.text("id")).collect::<Result<_, _>>()?;
+        let id = only(What::Run, text, ids, "`ceteris show EXPERIMENT` lists an experiment's")?;
+        let found = rows.iter().find(|row| row.text("id").is_ok_and(|found| found == id));
+        found.map_or_else(|| Err(not_found(What::Run, text, "it is gone")), run_of)
+    }
+
+    pub(super) async fn read_segments(&self, experiment: ExperimentId) -> Result<Vec<SegmentRecord>, Fault> {
+        let id = experiment.to_string();
+        let mut from = self.reading().await?;
+        let select = "SELECT * FROM segments WHERE experiment = ? ORDER BY position";
+        let rows = query(select).bind(&id).fetch_all(&mut *from).await?;
+        let mut segments = rows.iter().map(segment_of).collect::<Result<Vec<_>, _>>()?;
+        let index: HashMap<SegmentId, usize> = segments.iter().enumerate().map(|(i, s)| (s.id, i)).collect();
+
+        let select = "SELECT attempts.* FROM segments JOIN attempts ON attempts.segment = segments.id \
+             WHERE segments.experiment = ? ORDER BY attempts.segment, attempts.number";
+        for row in query(select).bind(&id).fetch_all(&mut *from).await? {
+            let attempt = attempt_of(&row)?;
+            if let Some(&index) = index.get(&attempt.attempt.segment) {
+                segments[index].attempts.push(attempt);
+            }
+        }
+        let select = "SELECT epochs.* FROM segments JOIN epochs ON epochs.segment = segments.id \
+             WHERE segments.experiment = ? ORDER BY epochs.segment, epochs.epoch";
+        for row in query(select).bind(&id).fetch_all(&mut *from).await? {
+            if let Some(&index) = index.get(&row.parsed("segment")?) {
+                segments[index].committed.push(committed_of(&row)?);
+            }
+        }
+        let select = "SELECT predictions.* FROM segments JOIN predictions ON predictions.segment = segments.id \
+             WHERE segments.experiment = ? ORDER BY predictions.segment, predictions.epoch";
+        for row in query(select).bind(&id).fetch_all(&mut *from).await? {
+            let (epoch, text) = (Epoch(row.number("epoch")?), row.text("scored")?);
+            let scored = scored_of(&text).ok_or_else(|| Fault::Damaged(format!("{text:?} is nothing to score")))?;
+            let Some(&index) = index.get(&row.parsed("segment")?) else { continue };
+            let committed = &mut segments[index].committed;
+            if let Ok(at) = committed.binary_search_by_key(&epoch, |committed| committed.epoch) {
+                committed[at].predictions.push((scored, row.parsed("digest")?));
+            }
+        }
+        segments.iter_mut().flat_map(|segment| &mut segment.committed).for_each(|epoch| epoch.predictions.sort());
+        Ok(segments)
+    }
+
+    pub(super) async fn read_series(&self, wanted: &SeriesQuery) -> Result<Vec<SeriesPoint>, Fault> {
+        let select = "SELECT a.segment, a.number, m.split, m.name, m.epoch, m.step, m.value \
+             FROM json_each(?1) AS wanted \
+             JOIN attempts AS a ON a.segment = wanted.value \
+             JOIN metrics AS m ON m.attempt = a.id \
+             LEFT JOIN epochs AS e ON e.segment = a.segment AND e.epoch = m.epoch \
+             WHERE (e.attempt = a.number \
+                    OR (?2 AND e.epoch IS NULL \
+                        AND a.number = (SELECT max(number) FROM attempts WHERE segment = a.segment))) \
+               AND (?3 = '[]' OR m.name IN (SELECT value FROM json_each(?3))) \
+             ORDER BY wanted.key, m.split, m.name, m.epoch, m.step";
+        let rows = query(select)
+            .bind(json(&wanted.segments)?)
+            .bind(wanted.uncommitted)
+            .bind(json(&wanted.names)?)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(point_of).collect()
+    }
+
+    pub(super) async fn read_predictions(
+        &self,
+        segment: SegmentId,
+        epoch: Epoch,
+        scored: &Scored,
+    ) -> Result<Option<Digest>, Fault> {
+        let select = "SELECT digest FROM predictions WHERE segment = ? AND epoch = ? AND scored = ?";
+        let rows = query(select).bind(segment.to_string()).bind(int(epoch.0)).bind(scored_text(scored));
+        rows.fetch_all(&self.readers).await?.first().map(|row| row.parsed("digest")).transpose()
+    }
+
+    pub(super) async fn read_logs(
+        &self,
+        segments: &[SegmentId],
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<LogBatch>, Fault> {
+        let select = "SELECT logs.id, a.segment, a.number, logs.lines FROM attempts AS a \
+             JOIN logs ON logs.attempt = a.id \
+             WHERE a.segment IN (SELECT value FROM json_each(?)) AND logs.id > ? ORDER BY logs.id LIMIT ?";
+        let rows = query(select).bind(json(&segments)?).bind(after).bind(int(limit)).fetch_all(&self.readers).await?;
+        rows.iter().map(log_of).collect()
+    }
+
+    pub(super) async fn read_workers(&self) -> Result<Vec<WorkerRecord>, Fault> {
+        let rows = query("SELECT * FROM workers ORDER BY last_seen DESC, id").fetch_all(&self.readers).await?;
+        rows.iter().map(worker_of).collect()
+    }
+}
+
+fn segment_of(row: &SqliteRow) -> Result<SegmentRecord, Fault> {
+    Ok(SegmentRecord {
+        id: row.parsed("id")?,
+        position: row.number("position")?,
+        state: state_of(row)?,
+        failures: row.number("failures")?,
+        losses: row.number("losses")?,
+        attempts: Vec::new(),
+        committed: Vec::new(),
+    })
+}
+
+/// Of every experiment, in the plan's order.
+async fn saved_segments(from: &mut SqliteConnection) -> Result<HashMap<ExperimentId, Vec<SavedSegment>>, Fault> {
+    let mut committed: HashMap<String, Vec<Digest>> = HashMap::new();
+    let select = "SELECT segment, manifest FROM epochs ORDER BY segment, epoch";
+    for row in query(select).fetch_all(&mut *from).await? {
+        committed.entry(row.text("segment")?).or_default().push(row.parsed("manifest")?);
+    }
+    let select = "SELECT segment, number, ending, cause, message FROM attempts ORDER BY segment, number";
+    let mut attempts: HashMap<String, (u32, Option<_>)> = HashMap::new();
+    for row in query(select).fetch_all(&mut *from).await? {
+        let (number, last_end) = attempts.entry(row.text("segment")?).or_default();
+        *number = row.number("number")?;
+        if let Some(end) = end_of(&row)? {
+            *last_end = Some(end);
+        }
+    }
+    let mut segments: HashMap<ExperimentId, Vec<SavedSegment>> = HashMap::new();
+    for row in query("SELECT * FROM segments ORDER BY experiment, position").fetch_all(from).await? {
+        let id = row.text("id")?;
+        let (attempts, last_end) = attempts.remove(&id).unwrap_or_default();
+        segments.entry(row.parsed("experiment")?).or_default().push(SavedSegment {
+            state: state_of(&row)?,
+            attempts,
+            failures: row.number("failures")?,
+            losses: row.number("losses")?,
+            committed: committed.remove(&id).unwrap_or_default(),
+            last_end,
+        });
+    }
+    Ok(segments)
+}
+
+fn not_found(what: What, text: &str, hint: &'static str) -> Fault {
+    Fault::Refused(Error::NotFound { what, text: text.to_owned(), hint })
+}
+
+/// The one id that was found.
+fn only(what: What, text: &str, mut ids: Vec<String>, hint: &'static str) -> Result<String, Fault> {
+    match ids.len() {
+        0 => Err(not_found(what, text, hint)),
+        1 => Ok(ids.remove(0)),
+        found => {
+            ids.truncate(SHOWN);
+            let (text, more) = (text.to_owned(), found > SHOWN);
+            Err(Fault::Refused(Error::Ambiguous { what, text, matches: ids, more }))
+        }
+    }
+}
+
+/// The ids that begin with `text`, as a range of their text; nothing when no id can.
+fn id_range(text: &str) -> Option<(String, String)> {
+    let digits: String = text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
+    if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut low = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if matches!(index, 8 | 12 | 16 | 20) {
+            low.push('-');
+        }
+        low.push(digit);
+    }
+    // `g` comes after every digit and after the hyphen.
+    let high = format!("{low}g");
+    Some((low, high))
+}

@@ -1,0 +1,331 @@
+//! What changes the database. Every function here is one transaction.
+
+use ceteris_scheduler::{Change as Decision, State, Timestamp};
+use ceteris_shared::{
+    digest::Digest,
+    ids::{Attempt, ExperimentId, SegmentId, WorkerId},
+    trainer::MetricPoint,
+};
+use sqlx::{QueryBuilder, SqliteConnection, query, query_scalar};
+
+use super::{
+    Fault, Sqlite,
+    codec::{dataset_of, end_columns, int, json, state_columns, weights_of},
+};
+use crate::store::{Change, DatasetRecord, Error, ExperimentRecord, WeightsRecord, What, WorkerRecord, scored_text};
+
+/// Rows of one INSERT: six values each, far below SQLite's limit of 32,766.
+const ROWS: usize = 1000;
+
+impl Sqlite {
+    pub(super) async fn write_changes(&self, changes: &[Change]) -> Result<(), Fault> {
+        let mut transaction = self.writing().await?;
+        for change in changes {
+            write_change(&mut transaction, change).await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    pub(super) async fn write_metrics(
+        &self,
+        worker: WorkerId,
+        sequence: u64,
+        attempt: Attempt,
+        points: &[MetricPoint],
+    ) -> Result<bool, Fault> {
+        let mut transaction = self.writing().await?;
+        write_sequence(&mut transaction, worker, sequence).await?;
+        let row = attempt_row(&mut transaction, worker, attempt).await?;
+        if let Some(row) = row {
+            for rows in points.chunks(ROWS) {
+                let mut insert = QueryBuilder::new("INSERT INTO metrics (attempt, split, name, epoch, step, value) ");
+                insert.push_values(rows, |mut values, point| {
+                    values.push_bind(row).push_bind(point.split.name()).push_bind(&point.name);
+                    values.push_bind(int(point.epoch.0)).push_bind(int(point.step)).push_bind(point.value);
+                });
+                insert.push(" ON CONFLICT DO NOTHING");
+                insert.build().persistent(rows.len() == ROWS).execute(&mut *transaction).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(row.is_some())
+    }
+
+    pub(super) async fn write_log(
+        &self,
+        worker: WorkerId,
+        sequence: u64,
+        attempt: Attempt,
+        lines: &[String],
+    ) -> Result<bool, Fault> {
+        let mut transaction = self.writing().await?;
+        write_sequence(&mut transaction, worker, sequence).await?;
+        let row = attempt_row(&mut transaction, worker, attempt).await?;
+        if let Some(row) = row {
+            query("INSERT INTO logs (attempt, sequence, lines) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+                .bind(row)
+                .bind(int(sequence))
+                .bind(json(&lines)?)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(row.is_some())
+    }
+
+    pub(super) async fn write_dataset(&self, dataset: &DatasetRecord) -> Result<DatasetRecord, Fault> {
+        let mut transaction = self.writing().await?;
+        query(
+            "INSERT INTO datasets (name, manifest, image_size, classes, counts, patients, registered_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(&dataset.name)
+        .bind(dataset.manifest.to_string())
+        .bind(int(dataset.image_size))
+        .bind(json(&dataset.classes)?)
+        .bind(json(&dataset.counts)?)
+        .bind(dataset.patients.map(int))
+        .bind(int(dataset.registered_at.0))
+        .execute(&mut *transaction)
+        .await?;
+        let row = query("SELECT * FROM datasets WHERE name = ?").bind(&dataset.name);
+        let known = dataset_of(&row.fetch_one(&mut *transaction).await?)?;
+        refuse_other(What::Dataset, &dataset.name, known.manifest, dataset.manifest)?;
+        transaction.commit().await?;
+        Ok(known)
+    }
+
+    pub(super) async fn write_weights(&self, weights: &WeightsRecord) -> Result<WeightsRecord, Fault> {
+        let mut transaction = self.writing().await?;
+        query("INSERT INTO weights (name, digest, arch, registered_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+            .bind(&weights.name)
+            .bind(weights.digest.to_string())
+            .bind(json(&weights.arch)?)
+            .bind(int(weights.registered_at.0))
+            .execute(&mut *transaction)
+            .await?;
+        let row = query("SELECT * FROM weights WHERE name = ?").bind(&weights.name);
+        let known = weights_of(&row.fetch_one(&mut *transaction).await?)?;
+        refuse_other(What::Weights, &weights.name, known.digest, weights.digest)?;
+        transaction.commit().await?;
+        Ok(known)
+    }
+}
+
+fn refuse_other(what: What, name: &str, existing: Digest, given: Digest) -> Result<(), Fault> {
+    if existing == given {
+        return Ok(());
+    }
+    Err(Fault::Refused(Error::NameTaken { what, name: name.to_owned(), existing, given }))
+}
+
+async fn write_change(to: &mut SqliteConnection, change: &Change) -> Result<(), Fault> {
+    match change {
+        Change::Experiment(experiment) => write_experiment(to, experiment).await,
+        Change::Scheduler(decision) => write_decision(to, decision).await,
+        Change::Worker(worker) => write_worker(to, worker).await,
+        Change::Sequence { worker, sequence } => write_sequence(to, *worker, *sequence).await,
+    }
+}
+
+async fn write_experiment(to: &mut SqliteConnection, experiment: &ExperimentRecord) -> Result<(), Fault> {
+    let id = experiment.id.to_string();
+    query(
+        "INSERT INTO experiments (id, name, spec, source, pins, plan, epochs, submitted_at, cancelled_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(&id)
+    .bind(&experiment.spec.name)
+    .bind(json(&experiment.spec)?)
+    .bind(&experiment.source)
+    .bind(json(&experiment.pins)?)
+    .bind(json(&experiment.plan)?)
+    .bind(int(experiment.plan.epochs_to_train()))
+    .bind(int(experiment.submitted_at.0))
+    .bind(experiment.cancelled_at.map(|at| int(at.0)))
+    .execute(&mut *to)
+    .await?;
+    for (position, run) in experiment.plan.runs.iter().enumerate() {
+        query("INSERT INTO runs (id, experiment, position) VALUES (?, ?, ?)")
+            .bind(run.id.to_string())
+            .bind(&id)
+            .bind(int(position))
+            .execute(&mut *to)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn write_worker(to: &mut SqliteConnection, worker: &WorkerRecord) -> Result<(), Fault> {
+    query(
+        "INSERT INTO workers (id, name, version, slots, environment, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (id) DO UPDATE SET name = excluded.name, version = excluded.version, slots = excluded.slots, \
+         environment = excluded.environment, last_seen = excluded.last_seen",
+    )
+    .bind(worker.id.to_string())
+    .bind(&worker.name)
+    .bind(&worker.version)
+    .bind(int(worker.slots))
+    .bind(json(&worker.environment)?)
+    .bind(int(worker.first_seen.0))
+    .bind(int(worker.last_seen.0))
+    .execute(to)
+    .await?;
+    Ok(())
+}
+
+async fn write_sequence(to: &mut SqliteConnection, worker: WorkerId, sequence: u64) -> Result<(), Fault> {
+    query("UPDATE workers SET sequence = max(sequence, ?) WHERE id = ?")
+        .bind(int(sequence))
+        .bind(worker.to_string())
+        .execute(to)
+        .await?;
+    Ok(())
+}
+
+/// The row of an attempt, if it is the worker's.
+async fn attempt_row(to: &mut SqliteConnection, worker: WorkerId, attempt: Attempt) -> Result<Option<i64>, Fault> {
+    let rows = query_scalar("SELECT id FROM attempts WHERE segment = ? AND number = ? AND worker = ?")
+        .bind(attempt.segment.to_string())
+        .bind(int(attempt.number))
+        .bind(worker.to_string())
+        .fetch_all(to)
+        .await?;
+    Ok(rows.first().copied())
+}
+
+async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Result<(), Fault> {
+    match decision {
+        Decision::SegmentAdded { segment, experiment, position, state } => {
+            add_segment(to, *segment, *experiment, *position).await?;
+            write_state(to, *segment, state, 0, 0).await
+        }
+        Decision::SegmentChanged { segment, state, failures, losses } => {
+            write_state(to, *segment, state, *failures, *losses).await
+        }
+        Decision::AttemptAssigned { attempt, worker, environment, at } => {
+            let insert = query(
+                "INSERT INTO attempts (segment, number, worker, environment, assigned_at) VALUES (?, ?, ?, ?, ?)",
+            );
+            insert
+                .bind(attempt.segment.to_string())
+                .bind(int(attempt.number))
+                .bind(worker.to_string())
+                .bind(json(environment)?)
+                .bind(int(at.0))
+                .execute(to)
+                .await?;
+            Ok(())
+        }
+        Decision::AttemptStarted { attempt, at } => {
+            query("UPDATE attempts SET started_at = ? WHERE segment = ? AND number = ?")
+                .bind(int(at.0))
+                .bind(attempt.segment.to_string())
+                .bind(int(attempt.number))
+                .execute(to)
+                .await?;
+            Ok(())
+        }
+        Decision::AttemptEnded { attempt, end, at } => {
+            let (ending, cause, message) = end_columns(end);
+            query(
+                "UPDATE attempts SET ended_at = ?, ending = ?, cause = ?, message = ? WHERE segment = ? AND number = ?",
+            )
+            .bind(int(at.0))
+            .bind(ending)
+            .bind(cause)
+            .bind(message)
+            .bind(attempt.segment.to_string())
+            .bind(int(attempt.number))
+            .execute(to)
+            .await?;
+            Ok(())
+        }
+        Decision::EpochCommitted { attempt, committed, at } => write_epoch(to, *attempt, committed, *at).await,
+        Decision::ExperimentCancelled { experiment, at } => {
+            query("UPDATE experiments SET cancelled_at = ? WHERE id = ?")
+                .bind(int(at.0))
+                .bind(experiment.to_string())
+                .execute(to)
+                .await?;
+            Ok(())
+        }
+    }
+}
+
+async fn add_segment(
+    to: &mut SqliteConnection,
+    segment: SegmentId,
+    experiment: ExperimentId,
+    position: usize,
+) -> Result<(), Fault> {
+    query("INSERT INTO segments (id, experiment, position, state) VALUES (?, ?, ?, 'waiting')")
+        .bind(segment.to_string())
+        .bind(experiment.to_string())
+        .bind(int(position))
+        .execute(to)
+        .await?;
+    Ok(())
+}
+
+async fn write_state(
+    to: &mut SqliteConnection,
+    segment: SegmentId,
+    state: &State,
+    failures: u32,
+    losses: u32,
+) -> Result<(), Fault> {
+    let columns = state_columns(state);
+    query(
+        "UPDATE segments SET state = ?, behind = ?, attempt = ?, worker = ?, epoch = ?, until = ?, cause = ?, \
+         message = ?, failures = ?, losses = ? WHERE id = ?",
+    )
+    .bind(columns.state)
+    .bind(columns.behind)
+    .bind(columns.attempt)
+    .bind(columns.worker)
+    .bind(columns.epoch)
+    .bind(columns.until)
+    .bind(columns.cause)
+    .bind(columns.message)
+    .bind(int(failures))
+    .bind(int(losses))
+    .bind(segment.to_string())
+    .execute(to)
+    .await?;
+    Ok(())
+}
+
+async fn write_epoch(
+    to: &mut SqliteConnection,
+    attempt: Attempt,
+    committed: &ceteris_scheduler::CommittedEpoch,
+    at: Timestamp,
+) -> Result<(), Fault> {
+    let segment = attempt.segment.to_string();
+    query(
+        "INSERT INTO epochs (segment, epoch, lineage_key, attempt, manifest, steps, samples, seconds, committed_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(&segment)
+    .bind(int(committed.epoch.0))
+    .bind(committed.key.to_string())
+    .bind(int(attempt.number))
+    .bind(committed.manifest.to_string())
+    .bind(int(committed.spent.steps))
+    .bind(int(committed.spent.samples))
+    .bind(committed.spent.seconds)
+    .bind(int(at.0))
+    .execute(&mut *to)
+    .await?;
+    for (scored, digest) in &committed.predictions {
+        query("INSERT INTO predictions (segment, epoch, scored, digest) VALUES (?, ?, ?, ?)")
+            .bind(&segment)
+            .bind(int(committed.epoch.0))
+            .bind(scored_text(scored))
+            .bind(digest.to_string())
+            .execute(&mut *to)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! The store's contract, on a folder, and on an S3-compatible server where `CETERIS_TEST_S3_URL` names one
+//! (`s3://BUCKET/PREFIX`, with the `AWS_…` variables); and what an opening refuses.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use ceteris_blob::{Blobs, Error};
+use ceteris_shared::digest::Digest;
+use futures::TryStreamExt;
+
+/// Bytes that no compression or dedup makes smaller, more than one multipart part of them.
+fn large() -> Vec<u8> {
+    (0..20_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+fn object_path(store: &Path, digest: &Digest) -> PathBuf {
+    let name = digest.to_string();
+    store.join("blobs/sha256").join(&name[..2]).join(name)
+}
+
+/// What every kind of store must do.
+async fn contract(place: &str) {
+    let scratch = tempfile::tempdir().expect("a temporary folder");
+    let blobs = Blobs::open(place).await.expect("the store opens");
+    let again = Blobs::open(place).await.expect("the store opens again");
+    assert_eq!(blobs.store_id(), again.store_id());
+
+    for bytes in [Vec::new(), b"small".to_vec(), large()] {
+        let digest = Digest::of(&bytes);
+        let file = scratch.path().join("in");
+        std::fs::write(&file, &bytes).expect("a file is written");
+        assert!(matches!(blobs.put_file(&file, Some(Digest::of(b"other"))).await, Err(Error::Mismatch(_))));
+        for _ in 0..2 {
+            assert_eq!(blobs.put_file(&file, None).await.expect("it is stored"), (digest, bytes.len() as u64));
+        }
+        assert_eq!(blobs.size(&digest).await.expect("it is found"), Some(bytes.len() as u64));
+        let out = scratch.path().join("out");
+        blobs.fetch(&digest, &out).await.expect("it is fetched");
+        assert_eq!(Digest::of(&std::fs::read(&out).expect("the file is there")), digest);
+        let pieces: Vec<Bytes> =
+            again.read_stream(&digest).await.expect("it opens").try_collect().await.expect("it reads");
+        assert_eq!(pieces.concat().len(), bytes.len());
+    }
+
+    let absent = Digest::of(b"never stored");
+    assert!(!blobs.exists(&absent).await.expect("the store answers"));
+    assert!(matches!(blobs.get_bytes(&absent, 10).await, Err(Error::NotFound { .. })));
+    let small = blobs.put_bytes(b"small").await.expect("it is stored already");
+    assert!(matches!(blobs.get_bytes(&small, 4).await, Err(Error::TooLarge { bytes: 5, limit: 4, .. })));
+    assert_eq!(blobs.get_bytes(&small, 5).await.expect("it is read"), b"small");
+
+    unverified_bytes_never_become_visible(&blobs).await;
+}
+
+async fn unverified_bytes_never_become_visible(blobs: &Blobs) {
+    for (announced, length) in [(b"announced".to_vec(), 9), (vec![7; 10_000_000], 10_000_000)] {
+        let digest = Digest::of(&announced);
+        let mut other = announced.clone();
+        other[0] ^= 1;
+        let mut writer = blobs.writer(digest, length).await.expect("the store answers").expect("it is not there");
+        writer.write(other.into()).await.expect("as long as announced");
+        assert!(matches!(writer.finish().await, Err(Error::Mismatch(_))));
+
+        let mut writer = blobs.writer(digest, length).await.expect("the store answers").expect("it is not there");
+        writer.write(announced.clone().into()).await.expect("as long as announced");
+        assert!(matches!(writer.write(Bytes::from_static(b"x")).await, Err(Error::Mismatch(_))));
+
+        let writer = blobs.writer(digest, length).await.expect("the store answers").expect("it is not there");
+        assert!(matches!(writer.finish().await, Err(Error::Mismatch(_))));
+        assert!(!blobs.exists(&digest).await.expect("the store answers"));
+    }
+}
+
+#[tokio::test]
+async fn a_folder_keeps_the_contract() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let place = folder.path().join("made/when/absent");
+    contract(&format!("file://{}", place.display())).await;
+    let left: Vec<_> = std::fs::read_dir(place.join("probe")).expect("the probe's folder").collect();
+    assert!(left.is_empty(), "the probe deletes what it wrote: {left:?}");
+}
+
+#[tokio::test]
+async fn an_s3_server_keeps_the_contract() {
+    let Ok(place) = std::env::var("CETERIS_TEST_S3_URL") else {
+        eprintln!("skipped: an_s3_server_keeps_the_contract needs CETERIS_TEST_S3_URL");
+        return;
+    };
+    let unique = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
+    contract(&format!("{}/contract-{unique}", place.trim_end_matches('/'))).await;
+}
+
+#[tokio::test]
+async fn one_of_many_first_openings_names_the_store() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let place = folder.path().to_string_lossy().into_owned();
+    let opened = futures::future::join_all((0..8).map(|_| Blobs::open(&place))).await;
+    let mut ids: Vec<String> = opened.into_iter().map(|blobs| blobs.expect("it opens").store_id()).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_object_is_named_and_leaves_no_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let blobs = Blobs::open(&folder.path().to_string_lossy()).await.expect("it opens");
+    let digest = blobs.put_bytes(b"pixels").await.expect("it is stored");
+    std::fs::write(object_path(folder.path(), &digest), b"pixelz").expect("it is damaged");
+
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let message = blobs.fetch(&digest, &out.path().join("shard")).await.expect_err("it is damaged").to_string();
+    assert!(message.contains(&digest.to_string()) && message.contains("damaged"), "{message}");
+    assert_eq!(std::fs::read_dir(out.path()).expect("it can be listed").count(), 0);
+    assert!(matches!(blobs.get_bytes(&digest, 100).await, Err(Error::Corrupt { .. })));
+    let stream: Result<Vec<Bytes>, _> = blobs.read_stream(&digest).await.expect("it opens").try_collect().await;
+    assert!(matches!(stream, Err(Error::Corrupt { .. })));
+
+    std::fs::write(object_path(folder.path(), &digest), b"pix").expect("it is cut");
+    assert!(matches!(blobs.put_bytes(b"pixels").await, Err(Error::Corrupt { .. })), "a cut object is not accepted");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_refused() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let error = Blobs::open(&file.path().join("store").to_string_lossy()).await.expect_err("a file is no folder");
+    assert!(matches!(error, Error::NotWritable { .. }), "{error}");
+    assert!(error.to_string().contains("choose another place"), "{error}");
+}
+
+#[tokio::test]
+async fn a_foreign_store_document_is_refused() {
+    for text in ["{", r#"{"schema":"other/1","id":"6f6a0d3e-4f5c-4a53-9f2c-8f6b0c9d1e2f"}"#, &" ".repeat(5000)] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("store.json"), text).expect("it is written");
+        let result = Blobs::open(&folder.path().to_string_lossy()).await;
+        assert!(matches!(result, Err(Error::NotOurs { .. })), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_leaves_nothing_half_done() {
+    let Some(small) = std::env::var_os("CETERIS_TEST_SMALL_DISK") else {
+        eprintln!(
+            "skipped: a_full_disk_is_told_and_leaves_nothing_half_done needs CETERIS_TEST_SMALL_DISK, a folder with under 9 MB free"
+        );
+        return;
+    };
+    let small = tempfile::tempdir_in(small).expect("a temporary folder");
+    let scratch = tempfile::tempdir().expect("a temporary folder");
+    let place = small.path().join("store").to_string_lossy().into_owned();
+    let blobs = Blobs::open(&place).await.expect("there is room for the probe");
+    for bytes in [vec![1; 8 << 20], large()] {
+        let file = scratch.path().join("in");
+        std::fs::write(&file, &bytes).expect("it is written");
+        let error = blobs.put_file(&file, None).await.expect_err("there is no room");
+        assert!(matches!(error, Error::StoreFull { .. }), "{error}");
+        assert!(error.is_transient() && error.to_string().contains("free some space"), "{error}");
+        assert!(!blobs.exists(&Digest::of(&bytes)).await.expect("the store answers"));
+    }
+
+    let roomy = Blobs::open(&scratch.path().join("store").to_string_lossy()).await.expect("it opens");
+    let digest = roomy.put_bytes(&large()).await.expect("there is room");
+    let error = roomy.fetch(&digest, &small.path().join("out")).await.expect_err("there is no room").to_string();
+    assert!(error.contains("out") && error.contains("free some space"), "{error}");
+    assert!(!small.path().join("out").exists());
+    assert_eq!(blobs.put_bytes(b"small").await.expect("the room was given back"), Digest::of(b"small"));
+}

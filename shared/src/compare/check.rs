@@ -1,0 +1,266 @@
+//! What is not comparable, and why.
+//!
+//! First each arm on its own: are all its runs there? Then each pair of arms that would be contrasted: same epochs, same
+//! seeds, same environment. Every reason is reported, not only the first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{ArmPair, Input, Outcome};
+use crate::{
+    checkpoint::Environment,
+    document::{Reason, Refusal, RefusedField},
+    ids::{Epoch, RunId},
+    trainer::FailureCause,
+};
+
+/// All refusals at the epoch `at`, arms in the order of the plan and then pairs.
+pub(super) fn refusals(input: &Input<'_>, pairs: &[ArmPair], at: Epoch) -> Vec<Refusal> {
+    let arms = (0..input.plan.arms.len()).flat_map(|arm| incomplete(input, arm, at));
+    let pairs = pairs.iter().flat_map(|&pair| {
+        [seeds_missing(input, pair), unequal_epochs(input, pair, at), other_environment(input, pair, at)]
+    });
+    arms.chain(pairs.flatten()).collect()
+}
+
+/// Runs of an arm, with their seeds.
+fn runs<'a>(input: &Input<'a>, arm: usize) -> impl Iterator<Item = (u64, RunId)> + use<'a> {
+    super::runs_of(input.plan, arm).iter().map(|run| (run.seed, run.id))
+}
+
+/// A run that did not get to the epoch that is read.
+struct Short<'a> {
+    seed: u64,
+    trained: u32,
+    outcome: &'a Outcome,
+}
+
+fn reason(outcome: &Outcome) -> Reason {
+    match outcome {
+        Outcome::Unfinished | Outcome::Done => Reason::Unfinished,
+        Outcome::Failed { cause: FailureCause::Diverged, .. } => Reason::Diverged,
+        Outcome::Failed { cause: FailureCause::User | FailureCause::Infrastructure, .. } => Reason::Failed,
+        Outcome::Cancelled => Reason::Cancelled,
+    }
+}
+
+fn incomplete(input: &Input<'_>, arm: usize, at: Epoch) -> Vec<Refusal> {
+    let mut by_reason: BTreeMap<Reason, Vec<Short<'_>>> = BTreeMap::new();
+    for (seed, run) in runs(input, arm) {
+        let trained = input.epochs_trained(run, at);
+        let outcome = input.runs.get(&run).map_or(&Outcome::Unfinished, |facts| &facts.outcome);
+        if trained < at.0 {
+            by_reason.entry(reason(outcome)).or_default().push(Short { seed, trained, outcome });
+        }
+    }
+    let refusal = |(reason, short): (Reason, Vec<Short<'_>>)| Refusal {
+        arms: vec![input.arm_name(arm).to_owned()],
+        reason,
+        message: incomplete_message(input, arm, at, reason, &short),
+        fields: vec![epochs_field(input, &[arm], at)],
+    };
+    by_reason.into_iter().map(refusal).collect()
+}
+
+fn incomplete_message(input: &Input<'_>, arm: usize, at: Epoch, reason: Reason, short: &[Short<'_>]) -> String {
+    let name = input.arm_name(arm);
+    let what = match reason {
+        Reason::Failed => "failed",
+        Reason::Diverged => "diverged (the loss was no longer finite)",
+        Reason::Cancelled => "was cancelled",
+        Reason::Unfinished
+        | Reason::UnequalBudgets
+        | Reason::SeedsMissing
+        | Reason::Environment
+        | Reason::MetricUndefined => "is",
+    };
+    let each = |run: &Short<'_>| {
+        let cause = match run.outcome {
+            Outcome::Failed { message, .. } => format!(": {}", message.trim_end_matches('.')),
+            Outcome::Unfinished | Outcome::Done | Outcome::Cancelled => String::new(),
+        };
+        format!("seed {} {what} at epoch {} of {at}{cause}", run.seed, run.trained)
+    };
+    const SHOWN: usize = 3;
+    let mut seeds: Vec<String> = short.iter().take(SHOWN).map(each).collect();
+    if short.len() > SHOWN {
+        seeds.push(format!("and {} more", short.len() - SHOWN));
+    }
+    let way_out = match (reason, common_epoch(input, [arm])) {
+        (Reason::Unfinished, 0) => "; wait until it is done (ceteris watch)".to_owned(),
+        (Reason::Unfinished, epoch) => {
+            format!("; wait until it is done (ceteris watch), or read an earlier epoch with --at {epoch} or less")
+        }
+        (_, 0) => "; submit the experiment again, or look without a verdict with --exploratory".to_owned(),
+        (_, epoch) => format!(
+            "; read an earlier epoch with --at {epoch} or less, submit the experiment again, or look without a verdict with --exploratory"
+        ),
+    };
+    format!("arm {name:?} is incomplete: {}{way_out}", seeds.join("; "))
+}
+
+/// The last epoch that all runs of these arms have.
+fn common_epoch(input: &Input<'_>, arms: impl IntoIterator<Item = usize>) -> u32 {
+    let everything = Epoch(u32::MAX);
+    arms.into_iter()
+        .flat_map(|arm| runs(input, arm).map(|(_, run)| input.epochs_trained(run, everything)))
+        .min()
+        .unwrap_or(0)
+}
+
+fn names(input: &Input<'_>, pair: ArmPair) -> Vec<String> {
+    [pair.baseline, pair.arm].map(|arm| input.arm_name(arm).to_owned()).to_vec()
+}
+
+fn seeds_missing(input: &Input<'_>, pair: ArmPair) -> Option<Refusal> {
+    let seeds = |arm| runs(input, arm).map(|(seed, _)| seed).collect::<BTreeSet<_>>();
+    let (baseline, arm) = (seeds(pair.baseline), seeds(pair.arm));
+    let lacks = |lacking: usize, having: usize, seeds: Vec<&u64>| {
+        let seeds: Vec<String> = seeds.into_iter().map(u64::to_string).collect();
+        let (lacking, having) = (input.arm_name(lacking), input.arm_name(having));
+        (!seeds.is_empty()).then(|| format!("arm {lacking:?} lacks seeds {} of {having:?}", seeds.join(", ")))
+    };
+    let lacking: Vec<String> = [
+        lacks(pair.baseline, pair.arm, arm.difference(&baseline).collect()),
+        lacks(pair.arm, pair.baseline, baseline.difference(&arm).collect()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!lacking.is_empty()).then(|| Refusal {
+        arms: names(input, pair),
+        reason: Reason::SeedsMissing,
+        message: format!(
+            "{}, so the pairs are broken; submit an experiment in which every arm has the same seeds",
+            lacking.join(" and ")
+        ),
+        fields: vec![RefusedField {
+            field: "seeds".to_owned(),
+            values: [(pair.baseline, baseline), (pair.arm, arm)]
+                .map(|(arm, seeds)| (input.arm_name(arm).to_owned(), Value::from_iter(seeds)))
+                .into(),
+        }],
+    })
+}
+
+/// Epochs trained by each arm: a number, or a list where its runs differ.
+fn epochs_field(input: &Input<'_>, arms: &[usize], at: Epoch) -> RefusedField {
+    let values = |arm: &usize| {
+        let epochs = runs(input, *arm).map(|(_, run)| Value::from(input.epochs_trained(run, at)));
+        (input.arm_name(*arm).to_owned(), one_or_list(epochs.collect()))
+    };
+    RefusedField { field: "epochs_trained".to_owned(), values: arms.iter().map(values).collect() }
+}
+
+fn one_or_list(mut values: Vec<Value>) -> Value {
+    match values.first() {
+        Some(first) if values.iter().all(|value| value == first) => values.swap_remove(0),
+        _ => Value::from(values),
+    }
+}
+
+fn unequal_epochs(input: &Input<'_>, pair: ArmPair, at: Epoch) -> Option<Refusal> {
+    let trained = |arm| runs(input, arm).map(|(_, run)| input.epochs_trained(run, at)).collect::<BTreeSet<_>>();
+    let (baseline, arm) = (trained(pair.baseline), trained(pair.arm));
+    if baseline == arm && baseline.len() <= 1 {
+        return None;
+    }
+    let told = |epochs: &BTreeSet<u32>| match (epochs.first(), epochs.last()) {
+        (Some(1), Some(1)) => "1 epoch".to_owned(),
+        (Some(least), Some(most)) if least == most => format!("{least} epochs"),
+        (Some(least), Some(most)) => format!("{least} to {most} epochs (depending on the seed)"),
+        _ => "no run".to_owned(),
+    };
+    let way_out = match common_epoch(input, [pair.baseline, pair.arm]) {
+        0 => "wait until all their runs have an epoch".to_owned(),
+        epoch => format!("read both at an epoch that all runs have, with --at {epoch} or less"),
+    };
+    Some(Refusal {
+        arms: names(input, pair),
+        reason: Reason::UnequalBudgets,
+        message: format!(
+            "{:?} was trained for {} and {:?} for {}, so a difference could be one of training time; {way_out}, or look \
+             without a verdict with --exploratory",
+            input.arm_name(pair.baseline),
+            told(&baseline),
+            input.arm_name(pair.arm),
+            told(&arm),
+        ),
+        fields: vec![epochs_field(input, &[pair.baseline, pair.arm], at)],
+    })
+}
+
+/// The fields of an environment by name.
+fn environment_fields(environment: &Environment) -> [(&'static str, Value); 5] {
+    let Environment { engine, libtorch, device, instructions, threads } = environment;
+    [
+        ("environment.engine", Value::from(engine.as_str())),
+        ("environment.libtorch", Value::from(libtorch.as_str())),
+        ("environment.device", Value::from(device.as_str())),
+        ("environment.instructions", Value::from(instructions.as_str())),
+        ("environment.threads", Value::from(*threads)),
+    ]
+}
+
+/// The environments of the epochs that both runs of a pair have must be the same, epoch by epoch. Between pairs they
+/// may differ: that is a difference between seeds, equal in both arms.
+fn other_environment(input: &Input<'_>, pair: ArmPair, at: Epoch) -> Option<Refusal> {
+    let of_arm: BTreeMap<u64, RunId> = runs(input, pair.arm).collect();
+    let environments = |run: RunId| input.runs.get(&run).map_or(&[][..], |facts| &facts.environments);
+    let mut fields: BTreeMap<&'static str, [BTreeSet<String>; 2]> = BTreeMap::new();
+    let mut seeds = BTreeSet::new();
+    for (seed, baseline) in runs(input, pair.baseline) {
+        let Some(&arm) = of_arm.get(&seed) else { continue };
+        let both = environments(baseline).iter().zip(environments(arm)).take(at.0 as usize);
+        for (ours, theirs) in both.filter(|(ours, theirs)| ours != theirs) {
+            seeds.insert(seed);
+            for ((field, ours), (_, theirs)) in environment_fields(ours).into_iter().zip(environment_fields(theirs)) {
+                if ours != theirs {
+                    let [in_baseline, in_arm] = fields.entry(field).or_default();
+                    in_baseline.insert(ours.to_string());
+                    in_arm.insert(theirs.to_string());
+                }
+            }
+        }
+    }
+    if fields.is_empty() {
+        return None;
+    }
+    let told: Vec<String> = fields
+        .iter()
+        .map(|(field, [ours, theirs])| format!("{field} is {} and {}", list(ours), list(theirs)))
+        .collect();
+    let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+    Some(Refusal {
+        arms: names(input, pair),
+        reason: Reason::Environment,
+        message: format!(
+            "{:?} and {:?} were computed in different environments (seeds {}): {}; what a run depends on besides the \
+             treatment must be equal, so submit the experiment again to workers of one kind, or look without a verdict \
+             with --exploratory",
+            input.arm_name(pair.baseline),
+            input.arm_name(pair.arm),
+            seeds.join(", "),
+            told.join("; "),
+        ),
+        fields: fields.into_iter().map(|(field, sides)| refused_field(input, pair, field, sides)).collect(),
+    })
+}
+
+/// Values here are JSON texts: sets of them need an order.
+fn refused_field(input: &Input<'_>, pair: ArmPair, field: &str, sides: [BTreeSet<String>; 2]) -> RefusedField {
+    let read = |texts: BTreeSet<String>| {
+        one_or_list(texts.iter().map(|text| serde_json::from_str(text).unwrap_or(Value::Null)).collect())
+    };
+    let [in_baseline, in_arm] = sides.map(read);
+    let values = [(pair.baseline, in_baseline), (pair.arm, in_arm)];
+    RefusedField {
+        field: field.to_owned(),
+        values: values.map(|(arm, value)| (input.arm_name(arm).to_owned(), value)).into(),
+    }
+}
+
+fn list(values: &BTreeSet<String>) -> String {
+    values.iter().map(String::as_str).collect::<Vec<_>>().join(" or ")
+}

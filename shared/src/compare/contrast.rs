@@ -1,0 +1,259 @@
+//! Contrasts: an arm against its baseline, paired by seed, and what can be said about the difference.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::{ArmPair, Input, treatment};
+use crate::{
+    dataset::Split,
+    document::{ComparisonArm, Contrast, Pair, PlanContrast, Reason, Refusal, Verdict},
+    spec::{Compare, Correction, ExperimentSpec, Metric, ResolvedArm},
+    stats::{holm, pairs_needed, sign_flip, smallest_p},
+};
+
+/// Which arms are contrasted: every arm with the baseline arm at the same levels of the grid. Where there is only one
+/// arm, its levels are: each against the first.
+pub(super) fn arm_pairs(spec: &ExperimentSpec, arms: &[ResolvedArm]) -> Vec<ArmPair> {
+    const ARM: &str = "arm";
+    if spec.arm.len() == 1 {
+        return (1..arms.len()).map(|arm| ArmPair { baseline: 0, arm }).collect();
+    }
+    let baseline_name = spec.compare.baseline.as_deref().or(spec.arm.first().map(|arm| arm.name.as_str()));
+    let is_baseline = |arm: &ResolvedArm| arm.levels.get(ARM).map(String::as_str) == baseline_name;
+    let grid_levels = |arm: &ResolvedArm| arm.levels.iter().filter(|(factor, _)| *factor != ARM).map(owned).collect();
+    let baselines: BTreeMap<Vec<(String, String)>, usize> = arms
+        .iter()
+        .enumerate()
+        .filter(|(_, arm)| is_baseline(arm))
+        .map(|(index, arm)| (grid_levels(arm), index))
+        .collect();
+    arms.iter()
+        .enumerate()
+        .filter(|(_, arm)| !is_baseline(arm))
+        .filter_map(|(arm, resolved)| Some(ArmPair { baseline: *baselines.get(&grid_levels(resolved))?, arm }))
+        .collect()
+}
+
+fn owned((factor, level): (&String, &String)) -> (String, String) {
+    (factor.clone(), level.clone())
+}
+
+/// The contrasts of a plan, and whether this many seeds can show anything.
+pub fn planned_contrasts(spec: &ExperimentSpec, arms: &[ResolvedArm]) -> Vec<PlanContrast> {
+    let seeds = spec.seeds.list().len();
+    let pairs = arm_pairs(spec, arms);
+    let family = pairs.len();
+    let can_be_significant = best_p(&spec.compare, smallest_p(seeds), family) <= spec.compare.alpha;
+    let because = if can_be_significant {
+        format!("{seeds} seeds can give p = {} {}", number(smallest_p(seeds)), corrected_over(&spec.compare, family))
+    } else {
+        too_few(&spec.compare, seeds, family)
+    };
+    let contrast = |pair: ArmPair| PlanContrast {
+        baseline: arms[pair.baseline].name.clone(),
+        arm: arms[pair.arm].name.clone(),
+        treatment: treatment(&arms[pair.baseline], &arms[pair.arm]),
+        smallest_p: smallest_p(seeds),
+        can_be_significant,
+        because: because.clone(),
+    };
+    pairs.into_iter().map(contrast).collect()
+}
+
+/// The fewest seeds with which a contrast in a family of `contrasts` can be significant; `None` where none are enough.
+pub fn pairs_for_significance(compare: &Compare, contrasts: usize) -> Option<usize> {
+    match compare.correct {
+        Correction::Holm => pairs_needed(compare.alpha / contrasts.max(1) as f64),
+        Correction::None => pairs_needed(compare.alpha),
+    }
+}
+
+/// What the correction makes of `p` where every contrast of the family has it.
+fn best_p(compare: &Compare, p: f64, family: usize) -> f64 {
+    match compare.correct {
+        Correction::Holm => (p * family.max(1) as f64).min(1.0),
+        Correction::None => p,
+    }
+}
+
+fn corrected_over(compare: &Compare, family: usize) -> String {
+    match (compare.correct, family) {
+        (Correction::None, _) => "without correction".to_owned(),
+        (Correction::Holm, 1) => "with one contrast to correct for".to_owned(),
+        (Correction::Holm, family) => format!("before Holm's correction over {family} contrasts"),
+    }
+}
+
+fn too_few(compare: &Compare, seeds: usize, family: usize) -> String {
+    let needed = match pairs_for_significance(compare, family) {
+        Some(needed) => format!("at least {needed} are needed"),
+        None => "no number of seeds is enough for so small an alpha".to_owned(),
+    };
+    let correction = match (compare.correct, family) {
+        (Correction::Holm, 2..) => format!(" after Holm's correction over {family} contrasts"),
+        (Correction::Holm | Correction::None, _) => String::new(),
+    };
+    format!(
+        "{seeds} {} cannot give p below {}{correction}; {needed} for alpha {}",
+        if seeds == 1 { "seed" } else { "seeds" },
+        number(best_p(compare, smallest_p(seeds), family)),
+        number(compare.alpha),
+    )
+}
+
+/// Three significant digits, without trailing zeros.
+fn number(value: f64) -> String {
+    let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
+    rounded.to_string()
+}
+
+/// Contrasts that could be made, and refusals of those whose metric is undefined.
+pub(super) struct Contrasts {
+    pub(super) made: Vec<Contrast>,
+    pub(super) undefined: Vec<Refusal>,
+}
+
+pub(super) fn contrasts(
+    input: &Input<'_>,
+    pairs: &[ArmPair],
+    arms: &[ComparisonArm],
+    refused: &[Refusal],
+    truncated: bool,
+) -> Contrasts {
+    let endpoint = input.spec.endpoint.metric;
+    let metric = if truncated { Metric { split: Split::Val, ..endpoint } } else { endpoint };
+    let mut contrasts = Contrasts { made: Vec::new(), undefined: Vec::new() };
+    let refused: HashSet<&[String]> = refused.iter().map(|refusal| refusal.arms.as_slice()).collect();
+    for &pair in pairs {
+        let (baseline, arm) = (&arms[pair.baseline], &arms[pair.arm]);
+        // A refusal of one arm concerns all its contrasts; one of a pair only that pair's.
+        let both = [baseline.name.clone(), arm.name.clone()];
+        let comparable = ![&both[..1], &both[1..], &both[..]].iter().any(|arms| refused.contains(*arms));
+        if !comparable && !input.exploratory {
+            continue;
+        }
+        let paired = paired(baseline, arm, metric);
+        if paired.pairs.is_empty() || (comparable && !paired.undefined.is_empty()) {
+            if comparable {
+                contrasts.undefined.push(metric_undefined(baseline, arm, metric, &paired.undefined));
+            }
+            continue;
+        }
+        contrasts.made.push(contrast(input, pair, metric, paired.pairs, comparable));
+    }
+    judge(input, &mut contrasts.made, pairs.len(), truncated);
+    contrasts
+}
+
+struct Paired {
+    pairs: Vec<Pair>,
+    /// Seeds for which a side is undefined.
+    undefined: Vec<u64>,
+}
+
+fn paired(baseline: &ComparisonArm, arm: &ComparisonArm, metric: Metric) -> Paired {
+    let values = |arm: &ComparisonArm| -> BTreeMap<u64, Option<f64>> {
+        let value = |run: &crate::document::ComparisonRun| {
+            run.metrics.on(metric.split).and_then(|scores| scores.get(metric.score))
+        };
+        arm.runs.iter().map(|run| (run.seed, value(run))).collect()
+    };
+    let (baseline, arm) = (values(baseline), values(arm));
+    let mut paired = Paired { pairs: Vec::new(), undefined: Vec::new() };
+    for &seed in baseline.keys().chain(arm.keys()).collect::<BTreeSet<_>>() {
+        match (baseline.get(&seed).copied().flatten(), arm.get(&seed).copied().flatten()) {
+            (Some(baseline), Some(arm)) => paired.pairs.push(Pair { seed, baseline, arm, difference: arm - baseline }),
+            _ => paired.undefined.push(seed),
+        }
+    }
+    paired
+}
+
+fn metric_undefined(baseline: &ComparisonArm, arm: &ComparisonArm, metric: Metric, seeds: &[u64]) -> Refusal {
+    let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+    Refusal {
+        arms: vec![baseline.name.clone(), arm.name.clone()],
+        reason: Reason::MetricUndefined,
+        message: format!(
+            "{metric} is undefined for seeds {} of {:?} or {:?}: it needs samples of every class, and precision and F1 \
+             need a sample that is called positive; choose another endpoint metric",
+            seeds.join(", "),
+            baseline.name,
+            arm.name
+        ),
+        fields: Vec::new(),
+    }
+}
+
+/// The numbers of a contrast; the verdict needs the whole family and comes after.
+fn contrast(input: &Input<'_>, pair: ArmPair, metric: Metric, pairs: Vec<Pair>, comparable: bool) -> Contrast {
+    let differences: Vec<f64> = pairs.iter().map(|pair| pair.difference).collect();
+    Contrast {
+        baseline: input.arm_name(pair.baseline).to_owned(),
+        arm: input.arm_name(pair.arm).to_owned(),
+        metric,
+        treatment: treatment(&input.plan.arms[pair.baseline], &input.plan.arms[pair.arm]),
+        mean_difference: differences.iter().sum::<f64>() / differences.len() as f64,
+        min_difference: differences.iter().copied().fold(f64::INFINITY, f64::min),
+        max_difference: differences.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        p: if comparable { sign_flip(&differences) } else { None },
+        p_corrected: None,
+        smallest_p: smallest_p(pairs.len()),
+        pairs,
+        verdict: Verdict::NotComparable,
+        because: String::new(),
+    }
+}
+
+/// Corrects over the family of all declared contrasts: one that could not be made counts as one that showed nothing,
+/// so that what happened to other arms cannot make a result more significant.
+fn judge(input: &Input<'_>, contrasts: &mut [Contrast], family: usize, truncated: bool) {
+    let compare = &input.spec.compare;
+    let mut p: Vec<f64> = contrasts.iter().map(|contrast| contrast.p.unwrap_or(1.0)).collect();
+    p.resize(family.max(p.len()), 1.0);
+    let corrected = match compare.correct {
+        Correction::Holm => holm(&p),
+        Correction::None => p,
+    };
+    for (contrast, corrected) in contrasts.iter_mut().zip(corrected) {
+        contrast.p_corrected = contrast.p.map(|_| corrected);
+        (contrast.verdict, contrast.because) = verdict(input, contrast, family, truncated);
+    }
+}
+
+fn verdict(input: &Input<'_>, contrast: &Contrast, family: usize, truncated: bool) -> (Verdict, String) {
+    let compare = &input.spec.compare;
+    let Some(p) = contrast.p_corrected else {
+        let because = "exploratory: what `refused` lists differs besides the treatment, so this is evidence of nothing";
+        return (Verdict::NotComparable, because.to_owned());
+    };
+    if truncated {
+        let budget = input.spec.budget.epochs;
+        let because =
+            format!("read before the endpoint, epoch {budget}: a look at unfinished training, so there is no verdict");
+        return (Verdict::Inconclusive, because);
+    }
+    if contrast.treatment.is_empty() {
+        return (Verdict::Inconclusive, "the two arms are set up the same: there is no treatment".to_owned());
+    }
+    if p <= compare.alpha {
+        let larger = contrast.mean_difference > 0.0;
+        let better = larger == contrast.metric.score.larger_is_better();
+        let because =
+            format!("p = {} {}, not above alpha {}", number(p), after(compare, family), number(compare.alpha));
+        return (if better { Verdict::Better } else { Verdict::Worse }, because);
+    }
+    let seeds = contrast.pairs.len();
+    let because = if best_p(compare, contrast.smallest_p, family) > compare.alpha {
+        too_few(compare, seeds, family)
+    } else {
+        format!("p = {} {}, above alpha {}", number(p), after(compare, family), number(compare.alpha))
+    };
+    (Verdict::Inconclusive, because)
+}
+
+fn after(compare: &Compare, family: usize) -> String {
+    match (compare.correct, family) {
+        (Correction::Holm, 2..) => format!("after Holm's correction over {family} contrasts"),
+        (Correction::Holm | Correction::None, _) => "in the sign-flip test over seeds".to_owned(),
+    }
+}

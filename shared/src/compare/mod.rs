@@ -1,0 +1,197 @@
+//! Comparing arms: what may be compared, and what can be said.
+//!
+//! Two arms are compared only if everything but the treatment is equal: epochs trained, seeds, and the environment of
+//! each pair, on runs that reached the epoch that is read. What is not comparable is refused with its reason and takes
+//! its contrasts with it; other arms are compared nevertheless. An exploratory comparison computes everything that can
+//! be computed, says so, and gives no verdict where there is a refusal.
+//!
+//! Scores are made one run at a time by [`score`], so that no more than one run's predictions are in memory.
+
+mod check;
+mod contrast;
+mod score;
+#[cfg(test)]
+mod tests;
+mod treatment;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    checkpoint::Environment,
+    document::{Comparison, ComparisonArm, ComparisonRun, Contrast, EndpointRule, Metrics, Refusal},
+    ids::{Epoch, ExperimentId, RunId},
+    plan::{Plan, PlannedRun},
+    spec::{EndpointEpoch, ExperimentSpec},
+    trainer::FailureCause,
+};
+
+pub use contrast::{pairs_for_significance, planned_contrasts};
+pub use score::{Predicted, label, score, summarize};
+pub use treatment::treatment;
+
+/// What a comparison is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// Which experiment.
+    pub experiment: ExperimentId,
+    /// What was submitted.
+    pub spec: &'a ExperimentSpec,
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// The data set's classes.
+    pub classes: &'a [String],
+    /// What is known about each run; one that is missing has trained nothing.
+    pub runs: &'a BTreeMap<RunId, RunFacts>,
+    /// The epoch to read: 1 to the budget; none is the endpoint.
+    pub at: Option<Epoch>,
+    /// Compare what is not comparable, too.
+    pub exploratory: bool,
+}
+
+/// What is known about a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunFacts {
+    /// How it stands.
+    pub outcome: Outcome,
+    /// The environment of each committed epoch along its lineage, from epoch 1 without gaps.
+    pub environments: Vec<Environment>,
+    /// Its scores at the epoch that is read or, where it did not get there, at its last one.
+    pub metrics: Metrics,
+}
+
+/// How a run stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is queued or running.
+    Unfinished,
+    /// It trained all its epochs.
+    Done,
+    /// It failed after its last committed epoch.
+    Failed {
+        /// Who must act.
+        cause: FailureCause,
+        /// What happened.
+        message: String,
+    },
+    /// It was cancelled after its last committed epoch.
+    Cancelled,
+}
+
+/// Why nothing can be compared at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error(
+        "epoch {at} cannot be read: the experiment trains {budget} epochs, so give --at a number from 1 to {budget}, or \
+         leave it out to read the endpoint"
+    )]
+    NoSuchEpoch { at: Epoch, budget: u32 },
+    #[error("{what} of the data set has no sample of {place}: the predictions belong to another data set")]
+    ForeignPredictions { what: &'static str, place: String },
+    #[error("the predictions on {place} are of {found} samples and the data set has {expected}")]
+    IncompletePredictions { place: String, found: usize, expected: usize },
+    #[error("the predictions on {place} are not usable: {cause}")]
+    Predictions { place: String, cause: crate::stats::Error },
+}
+
+/// One arm against another, by their indices in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ArmPair {
+    baseline: usize,
+    arm: usize,
+}
+
+/// The epoch that is read: `at`, or the endpoint's.
+///
+/// # Errors
+/// When the experiment does not have such an epoch.
+pub fn epoch_to_read(spec: &ExperimentSpec, at: Option<Epoch>) -> Result<Epoch, Error> {
+    let EndpointEpoch::Last = spec.endpoint.epoch;
+    let budget = spec.budget.epochs;
+    let at = at.unwrap_or(Epoch(budget));
+    if (1..=budget).contains(&at.0) { Ok(at) } else { Err(Error::NoSuchEpoch { at, budget }) }
+}
+
+impl Input<'_> {
+    fn epochs_trained(&self, run: RunId, at: Epoch) -> u32 {
+        let committed = self.runs.get(&run).map_or(0, |facts| facts.environments.len());
+        u32::try_from(committed).unwrap_or(u32::MAX).min(at.0)
+    }
+
+    fn arm_name(&self, arm: usize) -> &str {
+        &self.plan.arms[arm].name
+    }
+}
+
+/// Compares the arms of an experiment.
+///
+/// # Errors
+/// When the epoch to read does not exist. What is not comparable is not an error but an entry of
+/// [`Comparison::refused`].
+pub fn compare(input: &Input<'_>) -> Result<Comparison, Error> {
+    let at = epoch_to_read(input.spec, input.at)?;
+    let spec = input.spec;
+    let budget = spec.budget.epochs;
+    let truncated = at.0 < budget;
+    let pairs = contrast::arm_pairs(spec, &input.plan.arms);
+    let arms: Vec<ComparisonArm> = (0..input.plan.arms.len()).map(|arm| read_arm(input, arm, at)).collect();
+    let refused = check::refusals(input, &pairs, at);
+    let contrasts = contrast::contrasts(input, &pairs, &arms, &refused, truncated);
+    let refused = refused.into_iter().chain(contrasts.undefined).collect::<Vec<_>>();
+    let arms = if input.exploratory { arms } else { withhold(arms, &contrasts.made, &refused) };
+    Ok(Comparison {
+        experiment: input.experiment,
+        name: spec.name.clone(),
+        endpoint: EndpointRule::from(spec.endpoint),
+        at,
+        budget,
+        truncated,
+        exploratory: input.exploratory,
+        classes: input.classes.to_vec(),
+        positive_class: if input.classes.len() == 2 { input.classes.last().cloned() } else { None },
+        alpha: spec.compare.alpha,
+        correct: spec.compare.correct,
+        arms,
+        contrasts: contrasts.made,
+        refused,
+    })
+}
+
+/// The runs of an arm. A plan lists runs arm by arm, so they are one stretch.
+fn runs_of(plan: &Plan, arm: usize) -> &[PlannedRun] {
+    let first = plan.runs.partition_point(|run| run.arm < arm);
+    let end = plan.runs.partition_point(|run| run.arm <= arm);
+    &plan.runs[first..end]
+}
+
+fn read_arm(input: &Input<'_>, arm: usize, at: Epoch) -> ComparisonArm {
+    let run = |run: &PlannedRun| ComparisonRun {
+        run: run.id,
+        seed: run.seed,
+        epochs_trained: input.epochs_trained(run.id, at),
+        metrics: input.runs.get(&run.id).map(|facts| facts.metrics.clone()).unwrap_or_default(),
+    };
+    let runs: Vec<_> = runs_of(input.plan, arm).iter().map(run).collect();
+    let resolved = &input.plan.arms[arm];
+    let summary = summarize(&runs);
+    ComparisonArm { name: resolved.name.clone(), levels: resolved.levels.clone(), runs, summary }
+}
+
+/// Takes the scores from arms that a refusal names and that no contrast is left for: printed next to each other they
+/// would be the comparison that was refused.
+fn withhold(mut arms: Vec<ComparisonArm>, contrasts: &[Contrast], refused: &[Refusal]) -> Vec<ComparisonArm> {
+    let named: BTreeSet<&String> = refused.iter().flat_map(|refusal| &refusal.arms).collect();
+    let compared: BTreeSet<&String> =
+        contrasts.iter().flat_map(|contrast| [&contrast.baseline, &contrast.arm]).collect();
+    for arm in arms.iter_mut().filter(|arm| named.contains(&arm.name) && !compared.contains(&arm.name)) {
+        arm.runs.iter_mut().for_each(|run| run.metrics = Metrics::default());
+        arm.summary = Default::default();
+    }
+    arms
+}
+
+impl From<crate::spec::Endpoint> for EndpointRule {
+    fn from(endpoint: crate::spec::Endpoint) -> Self {
+        Self { metric: endpoint.metric, epoch: endpoint.epoch, threshold: endpoint.threshold }
+    }
+}

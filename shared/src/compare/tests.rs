@@ -1,0 +1,331 @@
+//! What is compared and what is refused, on small made-up experiments.
+
+use std::fmt::Write as _;
+
+use super::*;
+use crate::{
+    document::{Reason, Verdict},
+    plan::{self, Pins},
+    spec::{Format, Threshold, parse},
+    stats::Labelled,
+};
+
+const EXPERIMENT: ExperimentId = ExperimentId(uuid::Uuid::from_u128(1));
+
+fn spec(extra: &str, seeds: u32) -> ExperimentSpec {
+    let endpoint = if extra.contains("[endpoint]") { "" } else { "endpoint.threshold = \"youden\"" };
+    let text = format!(
+        r#"
+        name = "frozen-vs-finetuned"
+        data.dataset = "kermany"
+        model.init = "imagenet"
+        budget.epochs = 4
+        seeds.count = {seeds}
+        {endpoint}
+        [[arm]]
+        name = "frozen"
+        stages = [{{ epochs = 4, train = "head" }}]
+        [[arm]]
+        name = "finetuned"
+        stages = [{{ epochs = 2, train = "head" }}, {{ epochs = 2, train = "denseblock4", lr = 1e-4 }}]
+        {extra}
+        "#
+    );
+    parse(&text, Format::Toml).expect("a valid spec")
+}
+
+fn environment(threads: u32) -> Environment {
+    let [engine, libtorch, device, instructions] = ["1", "2.7.1", "cpu", "AVX512"].map(str::to_owned);
+    Environment { engine, libtorch, device, instructions, threads }
+}
+
+/// Four normal and four pneumonia samples, of which `right` of each are ranked right.
+fn predictions(right: u32) -> Labelled {
+    let labels: Vec<u32> = (0..8).map(|index| index / 4).collect();
+    let positive = |index: u32, label: u32| if (index % 4 < right) == (label == 1) { 0.75 } else { 0.25 };
+    let probabilities =
+        labels.iter().zip(0..).map(|(label, index)| positive(index, *label)).flat_map(|p: f32| [1.0 - p, p]);
+    let probabilities = probabilities.collect();
+    Labelled::new(2, labels, probabilities).expect("well-formed")
+}
+
+fn metrics(right: u32) -> Metrics {
+    let predicted =
+        Predicted { val: Some(predictions(right)), test: Some(predictions(right)), external: BTreeMap::new() };
+    score(&predicted, Threshold::Youden)
+}
+
+struct Case {
+    spec: ExperimentSpec,
+    plan: Plan,
+    runs: BTreeMap<RunId, RunFacts>,
+}
+
+impl Case {
+    /// Everything is done; frozen ranks 2 of 4 right, all others `better` of 4.
+    fn done(spec: ExperimentSpec, better: u32) -> Self {
+        let plan = plan::plan(EXPERIMENT, &spec, &Pins::default()).expect("a valid spec");
+        let facts = |run: &PlannedRun| {
+            let right = if plan.arms[run.arm].levels["arm"] == "frozen" { 2 } else { better };
+            let environments = vec![environment(2); spec.budget.epochs as usize];
+            (run.id, RunFacts { outcome: Outcome::Done, environments, metrics: metrics(right) })
+        };
+        let runs = plan.runs.iter().map(facts).collect();
+        Self { spec, plan, runs }
+    }
+
+    fn with(mut self, arm: &str, seed: u64, change: impl Fn(&mut RunFacts)) -> Self {
+        let arm = self.plan.arms.iter().position(|candidate| candidate.name == arm).expect("an arm of the plan");
+        let run = self.plan.runs.iter().find(|run| run.arm == arm && run.seed == seed).expect("a run of the plan");
+        change(self.runs.get_mut(&run.id).expect("facts of every run"));
+        self
+    }
+
+    fn at(&self, at: Option<u32>, exploratory: bool) -> Comparison {
+        let classes = ["NORMAL", "PNEUMONIA"].map(str::to_owned);
+        let at = at.map(Epoch);
+        let (experiment, spec, plan, runs) = (EXPERIMENT, &self.spec, &self.plan, &self.runs);
+        compare(&Input { experiment, spec, plan, classes: &classes, runs, at, exploratory }).expect("an epoch it has")
+    }
+}
+
+fn cut(epochs: usize, outcome: Outcome) -> impl Fn(&mut RunFacts) {
+    move |facts| {
+        facts.environments.truncate(epochs);
+        facts.outcome = outcome.clone();
+    }
+}
+
+fn failed(cause: FailureCause, message: &str) -> Outcome {
+    Outcome::Failed { cause, message: message.to_owned() }
+}
+
+#[test]
+fn six_seeds_that_agree_are_a_verdict() {
+    let comparison = Case::done(spec("", 6), 4).at(None, false);
+    assert!(comparison.refused.is_empty() && !comparison.truncated && !comparison.exploratory);
+    assert_eq!(comparison.positive_class.as_deref(), Some("PNEUMONIA"));
+    let [contrast] = &comparison.contrasts[..] else { panic!("one contrast") };
+    assert_eq!((contrast.verdict, contrast.p), (Verdict::Better, Some(0.03125)));
+    assert_eq!(contrast.pairs.len(), 6);
+    assert_eq!((contrast.mean_difference, contrast.min_difference), (0.5, 0.5));
+    let fields: Vec<&str> = contrast.treatment.iter().map(|difference| difference.field.as_str()).collect();
+    let second = ["augment", "epochs", "lr", "schedule", "train"].map(|field| format!("stages[1].{field}"));
+    assert_eq!(fields[0], "stages[0].epochs");
+    assert_eq!(fields[1..], second);
+    assert_eq!(contrast.because, "p = 0.0312 in the sign-flip test over seeds, not above alpha 0.05");
+    let worse = Case::done(spec("", 6), 1).at(None, false);
+    assert_eq!(worse.contrasts[0].verdict, Verdict::Worse);
+}
+
+#[test]
+fn a_smaller_loss_is_better() {
+    let comparison = Case::done(spec("[endpoint]\nmetric = \"test.loss\"", 6), 4).at(None, false);
+    assert!(comparison.contrasts[0].mean_difference < 0.0);
+    assert_eq!(comparison.contrasts[0].verdict, Verdict::Better);
+}
+
+#[test]
+fn scores_and_their_spread_are_told_per_arm() {
+    let comparison = Case::done(spec("", 2), 4).with("frozen", 1, |facts| facts.metrics = metrics(3)).at(None, false);
+    let frozen = &comparison.arms[0];
+    assert_eq!(frozen.runs.iter().map(|run| run.epochs_trained).collect::<Vec<_>>(), [4, 4]);
+    let scores = frozen.runs[0].metrics.test.as_ref().expect("test at the endpoint");
+    assert_eq!((scores.auc, scores.accuracy, scores.confusion.clone()), (Some(0.5), Some(0.5), vec![vec![2, 2]; 2]));
+    let spread = frozen.summary.val["auc"];
+    assert_eq!((spread.mean, spread.min, spread.max, spread.runs), (0.625, 0.5, 0.75, 2));
+}
+
+#[test]
+fn few_seeds_are_told_honestly() {
+    let comparison = Case::done(spec("", 2), 4).at(None, false);
+    let contrast = &comparison.contrasts[0];
+    assert_eq!(contrast.verdict, Verdict::Inconclusive);
+    assert_eq!(contrast.because, "2 seeds cannot give p below 0.5; at least 6 are needed for alpha 0.05");
+    let three_arms = spec("[grid]\naugment = [\"none\", \"light\"]", 6);
+    let planned = planned_contrasts(&three_arms, &crate::spec::resolve(&three_arms));
+    assert_eq!(planned.len(), 2);
+    assert_eq!(
+        planned[0].because,
+        "6 seeds cannot give p below 0.0625 after Holm's correction over 2 contrasts; at least 7 are needed for alpha 0.05"
+    );
+}
+
+#[test]
+fn a_grid_contrasts_arms_at_equal_levels() {
+    let grid = Case::done(spec("[grid]\naugment = [\"none\", \"light\"]\n[compare]\nbaseline = \"finetuned\"", 2), 4);
+    let comparison = grid.at(None, false);
+    let pairs: Vec<_> = comparison.contrasts.iter().map(|c| (c.baseline.as_str(), c.arm.as_str())).collect();
+    let expected =
+        [("finetuned augment=none", "frozen augment=none"), ("finetuned augment=light", "frozen augment=light")];
+    assert_eq!(pairs, expected);
+}
+
+#[test]
+fn an_early_look_is_val_only_and_gives_no_verdict() {
+    let comparison = Case::done(spec("[endpoint]\nmetric = \"test.auc\"", 6), 4).at(Some(2), false);
+    assert!(comparison.truncated && comparison.refused.is_empty());
+    let contrast = &comparison.contrasts[0];
+    assert_eq!((contrast.metric.to_string().as_str(), contrast.verdict), ("val.auc", Verdict::Inconclusive));
+    assert_eq!(
+        contrast.because,
+        "read before the endpoint, epoch 4: a look at unfinished training, so there is no verdict"
+    );
+    assert_eq!(comparison.arms[0].runs[0].epochs_trained, 2);
+}
+
+#[test]
+fn an_epoch_that_does_not_exist_is_an_error() {
+    for at in [0, 5] {
+        let error = epoch_to_read(&spec("", 1), Some(Epoch(at))).expect_err("beyond the budget");
+        assert!(error.to_string().contains("from 1 to 4"), "{error}");
+    }
+}
+
+/// Each row: what happened, and the reasons that are given.
+fn refused_cases() -> Vec<(&'static str, Case, Option<u32>, Vec<Reason>)> {
+    use Reason::*;
+    let case = || Case::done(spec("", 2), 4);
+    let diverged = failed(FailureCause::Diverged, "the loss of step 7 is not finite");
+    let disk = failed(FailureCause::Infrastructure, "no room left on the disk; gave up after 5 attempts.");
+    let mut unpaired = case();
+    unpaired.plan.runs.pop();
+    let mut undefined = case();
+    let one_class = Labelled::new(2, vec![0], vec![0.5, 0.5]).expect("well-formed");
+    let of_one_class = Predicted { val: Some(one_class), ..Predicted::default() };
+    undefined = undefined.with("frozen", 0, |facts| facts.metrics = score(&of_one_class, Threshold::Youden));
+    vec![
+        (
+            "still running",
+            case().with("finetuned", 1, cut(3, Outcome::Unfinished)),
+            None,
+            vec![Unfinished, UnequalBudgets],
+        ),
+        (
+            "never started",
+            case().with("finetuned", 0, cut(0, Outcome::Unfinished)),
+            None,
+            vec![Unfinished, UnequalBudgets],
+        ),
+        ("failed", case().with("frozen", 0, cut(2, disk.clone())), None, vec![Failed, UnequalBudgets]),
+        ("diverged", case().with("finetuned", 0, cut(2, diverged)), None, vec![Diverged, UnequalBudgets]),
+        (
+            "one arm cancelled half way",
+            case().with("finetuned", 0, cut(2, Outcome::Cancelled)).with("finetuned", 1, cut(2, Outcome::Cancelled)),
+            None,
+            vec![Cancelled, UnequalBudgets],
+        ),
+        ("read beyond what was reached", case().with("frozen", 1, cut(2, disk)), Some(3), vec![Failed, UnequalBudgets]),
+        ("a seed is missing", unpaired, None, vec![SeedsMissing]),
+        (
+            "computed elsewhere",
+            case().with("finetuned", 1, |facts| facts.environments[3] = environment(8)),
+            None,
+            vec![Environment],
+        ),
+        ("undefined", undefined, None, vec![MetricUndefined]),
+    ]
+}
+
+#[test]
+fn what_is_not_comparable_is_refused_with_its_reason() {
+    let mut told = String::new();
+    for (name, case, at, reasons) in refused_cases() {
+        let comparison = case.at(at, false);
+        let found: Vec<Reason> = comparison.refused.iter().map(|refusal| refusal.reason).collect();
+        assert_eq!(found, reasons, "{name}");
+        assert!(comparison.contrasts.is_empty(), "{name}: a refused contrast was made");
+        let named = |arm: &&ComparisonArm| comparison.refused.iter().any(|refusal| refusal.arms.contains(&arm.name));
+        let silent = |arm: &ComparisonArm| arm.runs.iter().all(|run| run.metrics == Metrics::default());
+        assert!(comparison.arms.iter().filter(named).all(silent), "{name}: scores of a refused arm were told");
+        for refusal in &comparison.refused {
+            let fields = serde_json::to_string(&refusal.fields).expect("plain data");
+            writeln!(told, "{name}: {:?} {:?}\n  {}\n  {fields}", refusal.reason, refusal.arms, refusal.message)
+                .expect("a string");
+        }
+    }
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn exploratory_computes_all_the_same_and_says_so() {
+    for (name, case, at, reasons) in refused_cases() {
+        let comparison = case.at(at, true);
+        assert!(comparison.exploratory, "{name}");
+        assert!(!comparison.refused.is_empty(), "{name}: the reasons are still told");
+        for contrast in &comparison.contrasts {
+            assert_eq!((contrast.verdict, contrast.p), (Verdict::NotComparable, None), "{name}");
+        }
+        if !reasons.contains(&Reason::MetricUndefined) {
+            assert_eq!(comparison.contrasts.len(), 1, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_arm_takes_only_its_own_contrasts_with_it() {
+    let third = "[[arm]]\nname = \"all\"\nstages = [{ epochs = 4, train = \"all\" }]";
+    let case = Case::done(spec(third, 2), 4).with("all", 0, cut(1, failed(FailureCause::User, "out of memory")));
+    let comparison = case.at(None, false);
+    assert_eq!(comparison.contrasts.len(), 1);
+    assert_eq!(comparison.contrasts[0].arm, "finetuned");
+    let told: Vec<bool> = comparison.arms.iter().map(|arm| !arm.summary.val.is_empty()).collect();
+    assert_eq!(told, [true, true, false]);
+}
+
+#[test]
+fn a_run_that_failed_later_can_be_read_earlier() {
+    let case = Case::done(spec("", 2), 4).with("finetuned", 0, cut(3, failed(FailureCause::User, "out of memory")));
+    assert!(case.at(Some(3), false).refused.is_empty());
+}
+
+#[test]
+fn seeds_may_differ_in_environment_as_long_as_pairs_do_not() {
+    let elsewhere = |facts: &mut RunFacts| facts.environments = vec![environment(8); 4];
+    let case = Case::done(spec("", 2), 4).with("frozen", 1, elsewhere).with("finetuned", 1, elsewhere);
+    assert!(case.at(None, false).refused.is_empty());
+}
+
+mod labels {
+    use super::*;
+    use crate::{
+        dataset::{self, Manifest, Sample, Shard, Split},
+        digest::Digest,
+        predictions::Predictions,
+        trainer::Scored,
+    };
+
+    fn manifest() -> Manifest {
+        let sample = |index: u32| Sample {
+            file: format!("{index}.png"),
+            split: if index < 2 { Split::Train } else { Split::Val },
+            class: index % 2,
+            patient: None,
+            source: Digest([0; 32]),
+            pixels: Digest([0; 32]),
+        };
+        Manifest {
+            schema: dataset::SCHEMA.to_owned(),
+            transform: dataset::TRANSFORM.to_owned(),
+            image_size: 32,
+            classes: ["NORMAL", "PNEUMONIA"].map(str::to_owned).to_vec(),
+            samples: (0..4).map(sample).collect(),
+            shards: vec![Shard { digest: Digest([0; 32]), samples: 4 }],
+        }
+    }
+
+    #[test]
+    fn predictions_must_be_of_exactly_the_samples() {
+        let val = Scored::Split(Split::Val);
+        let good = Predictions { samples: vec![2, 3], probabilities: vec![0.5; 4], classes: 2 };
+        let labelled = label(good.clone(), &manifest(), &val).expect("of this data set");
+        assert_eq!((labelled.samples(), labelled.classes()), (2, 2));
+        let others = Predictions { samples: vec![0, 1], ..good.clone() };
+        let fewer = Predictions { samples: vec![2], probabilities: vec![0.5; 2], ..good.clone() };
+        let classes = Predictions { probabilities: vec![0.3; 6], classes: 3, ..good.clone() };
+        for wrong in [others, fewer, classes] {
+            assert!(label(wrong.clone(), &manifest(), &val).is_err(), "{wrong:?}");
+        }
+        assert!(label(good, &manifest(), &Scored::External("nih".to_owned())).is_err());
+    }
+}

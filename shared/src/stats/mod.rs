@@ -1,0 +1,116 @@
+//! Statistics: scores of predictions against labels, decision thresholds, and tests over seeds.
+//!
+//! Everything is exact where that is possible: ranks and counts are integers until the last division, so no tie is
+//! broken by rounding. What is undefined is `None`, never NaN and never a made-up zero.
+
+mod confusion;
+#[cfg(test)]
+mod golden;
+mod holm;
+mod loss;
+mod roc;
+mod sign_flip;
+mod threshold;
+
+pub use confusion::Confusion;
+pub use holm::holm;
+pub use loss::{PROBABILITY_FLOOR, log_loss};
+pub use roc::{auc, auc_one_vs_rest};
+pub use sign_flip::{EXACT_LIMIT, MONTE_CARLO_DRAWS, pairs_needed, sign_flip, smallest_p};
+pub use threshold::choose;
+
+/// Probabilities of every class next to the true classes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labelled {
+    classes: usize,
+    labels: Vec<u32>,
+    probabilities: Vec<f32>,
+}
+
+/// Why labels and probabilities do not belong together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error("{samples} labels with {classes} classes do not go with {probabilities} probabilities")]
+    Shape { samples: usize, classes: usize, probabilities: usize },
+    #[error("label {label} is not one of {classes} classes")]
+    Label { label: u32, classes: usize },
+    #[error("{0} is not a probability")]
+    Probability(String),
+}
+
+impl Labelled {
+    /// `labels` of shape `[n]`, each below `classes`; `probabilities` row-major of shape `[n, classes]`.
+    ///
+    /// # Errors
+    /// When shapes disagree, a label is no class, there are fewer than two classes, or a value is no probability.
+    pub fn new(classes: usize, labels: Vec<u32>, probabilities: Vec<f32>) -> Result<Self, Error> {
+        if classes < 2 || labels.len().checked_mul(classes) != Some(probabilities.len()) {
+            return Err(Error::Shape { samples: labels.len(), classes, probabilities: probabilities.len() });
+        }
+        if let Some(&label) = labels.iter().find(|&&label| label as usize >= classes) {
+            return Err(Error::Label { label, classes });
+        }
+        if let Some(value) = probabilities.iter().find(|value| !(0.0..=1.0).contains(*value)) {
+            return Err(Error::Probability(value.to_string()));
+        }
+        Ok(Self { classes, labels, probabilities })
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Number of samples.
+    pub fn samples(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// True class and probabilities of each sample.
+    fn rows(&self) -> impl Iterator<Item = (u32, &[f32])> {
+        self.labels.iter().copied().zip(self.probabilities.chunks_exact(self.classes))
+    }
+
+    /// The probability of `class` and whether that is the true class, for each sample.
+    fn one_vs_rest(&self, class: usize) -> Vec<(f32, bool)> {
+        self.rows().map(|(label, row)| (row[class], label as usize == class)).collect()
+    }
+
+    /// The positive class of two: the last one in sorted order, such as PNEUMONIA after NORMAL.
+    pub fn positive(&self) -> Option<usize> {
+        (self.classes == 2).then_some(1)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod strategy {
+    //! Random labelled predictions with ties.
+    use proptest::prelude::*;
+
+    use super::Labelled;
+
+    /// Two classes; probabilities are multiples of 1/8, so that ties are common.
+    pub fn binary() -> impl Strategy<Value = Labelled> {
+        proptest::collection::vec((0u32..2, 0u8..=8), 0..60).prop_map(|rows| {
+            let probabilities = rows.iter().flat_map(|(_, p)| [1.0 - f32::from(*p) / 8.0, f32::from(*p) / 8.0]);
+            let probabilities = probabilities.collect();
+            Labelled::new(2, rows.iter().map(|(label, _)| *label).collect(), probabilities).expect("well-formed")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        assert!(matches!(Labelled::new(2, vec![0], vec![1.0]), Err(Error::Shape { .. })));
+        assert!(matches!(Labelled::new(1, vec![0], vec![1.0]), Err(Error::Shape { .. })));
+        assert!(matches!(Labelled::new(2, vec![2], vec![0.5, 0.5]), Err(Error::Label { label: 2, .. })));
+        for value in [f32::NAN, -0.1, 1.1, f32::INFINITY] {
+            assert!(matches!(Labelled::new(2, vec![1], vec![0.5, value]), Err(Error::Probability(_))), "{value}");
+        }
+    }
+}

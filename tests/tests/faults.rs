@@ -1,0 +1,91 @@
+//! `kill -9` in the middle of a run: it completes, nothing is counted twice, and the weights are, bit for bit, those of
+//! a run that nobody disturbed.
+
+use std::collections::BTreeMap;
+
+use ceteris_shared::{checkpoint::Part, dataset::Split, document::State, ids::Epoch, lineage::LineageKey};
+use ceteris_tests::{Cluster, Images, Place, Program, Signal, Spec, eventually, signal};
+
+/// What must not depend on faults: the key and the files of each epoch's checkpoint, and the measured values.
+#[derive(Debug, PartialEq)]
+struct Trace {
+    checkpoints: Vec<(Epoch, LineageKey, Vec<Part>)>,
+    metrics: BTreeMap<(Epoch, Split, String), f64>,
+}
+
+impl Trace {
+    /// Of the only run, which is done. Every value is there once.
+    fn of(cluster: &Cluster, spec: &Spec) -> Self {
+        let run = cluster.only_run(spec.name);
+        assert_eq!((run.state, run.epoch), (State::Done, Epoch(spec.epochs)));
+        let mut metrics = BTreeMap::new();
+        for point in &run.series {
+            let key = (point.epoch, point.split, point.name.clone());
+            assert_eq!(metrics.insert(key, point.value), None, "{point:?} is there twice");
+        }
+        let of_val = metrics.keys().filter(|(_, split, _)| *split == Split::Val).count();
+        assert_eq!(of_val, 3 * spec.epochs as usize, "loss, accuracy and auc of every epoch: {metrics:?}");
+        let epochs = cluster.checkpoints(spec.name).epochs;
+        assert_eq!(epochs.len(), spec.epochs as usize);
+        let checkpoints = epochs.into_iter().map(|saved| (saved.epoch, saved.key, saved.parts)).collect();
+        Self { checkpoints, metrics }
+    }
+
+    fn undisturbed(spec: &Spec) -> Self {
+        let cluster = Cluster::with_data(&Place::Folder, Images::SLOW);
+        cluster.train(spec);
+        Self::of(&cluster, spec)
+    }
+}
+
+/// Trains, lets `disturb` do its worst while an epoch after the first is in flight, and compares with a run of peace.
+fn survives(disturb: impl FnOnce(&mut Cluster)) {
+    let spec = Spec::long();
+    let mut cluster = Cluster::with_data(&Place::Folder, Images::SLOW);
+    cluster.submit(&spec);
+    eventually("an epoch to be committed and the next to be begun", || {
+        let run = cluster.only_run(spec.name);
+        (run.epoch >= Epoch(1) && run.live.is_some_and(|live| live.epoch > run.epoch && live.step > 0)).then_some(())
+    });
+    disturb(&mut cluster);
+    let run = cluster.only_run(spec.name);
+    assert!(run.epoch < Epoch(spec.epochs), "the disturbance came too late to disturb: {run:?}");
+    eventually("the experiment to end", || {
+        let state = cluster.experiment(spec.name).state;
+        assert!(!matches!(state, State::Failed | State::Cancelled), "it ended as {state:?}");
+        (state == State::Done).then_some(())
+    });
+    assert_eq!(Trace::of(&cluster, &spec), Trace::undisturbed(&spec));
+}
+
+#[test]
+fn a_killed_trainer_costs_no_more_than_the_epoch_in_flight() {
+    survives(|cluster| {
+        let trainers = cluster.worker(0).children(Program::Trainer);
+        assert_eq!(trainers.len(), 1, "one slot has one trainer");
+        signal(trainers[0], Signal::KILL);
+        eventually("another trainer to be started", || {
+            let now = cluster.worker(0).children(Program::Trainer);
+            (!now.is_empty() && now != trainers).then_some(())
+        });
+    });
+}
+
+#[test]
+fn a_killed_agent_goes_on_where_it_was() {
+    survives(|cluster| {
+        let trainers = cluster.worker(0).children(Program::Trainer);
+        cluster.kill_and_restart_worker(0);
+        eventually("the dead agent's trainer to end with it", || {
+            trainers.iter().all(|id| !std::path::Path::new(&format!("/proc/{id}")).exists()).then_some(())
+        });
+    });
+}
+
+#[test]
+fn a_killed_coordinator_goes_on_where_it_was() {
+    survives(|cluster| {
+        cluster.kill_coordinator();
+        cluster.start_coordinator();
+    });
+}

@@ -1,0 +1,296 @@
+//! The connection to the coordinator: one bidirectional stream, opened again whenever it breaks. Attempts do not notice.
+//!
+//! Each stream begins with `Register`; after `Welcome` come all events that are not acknowledged, in order, and then
+//! heartbeats and new events as they happen.
+
+mod outbox;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ceteris_proto::{
+    MAX_MESSAGE_BYTES,
+    fleet::{CoordinatorMessage, Register, StartAttempt, WorkerMessage},
+    v1::{self, fleet_client::FleetClient},
+};
+use ceteris_shared::{
+    checkpoint::Environment,
+    ids::{SessionId, WorkerId},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Request, Status, Streaming,
+    metadata::{Ascii, MetadataValue},
+    transport::Endpoint,
+};
+use uuid::Uuid;
+
+pub use outbox::Outbox;
+
+use crate::{
+    attempts::{Attempts, Wish},
+    backoff,
+    config::Token,
+    spool,
+};
+
+/// How long a coordinator may take to answer `Register`.
+const WELCOME: Duration = Duration::from_secs(15);
+/// HTTP/2 pings, without which a partition is never noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Heartbeats are sent at least this often and at most so, whatever is asked for.
+const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(60));
+
+/// Who this agent is to the coordinator.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub worker: WorkerId,
+    pub name: String,
+    pub slots: u32,
+    pub environment: Environment,
+    pub store: String,
+}
+
+/// Takes what the coordinator starts.
+pub(crate) trait Starts: Send + Sync {
+    /// Must not wait.
+    fn start(&self, start: StartAttempt);
+}
+
+pub(crate) struct Session<S> {
+    pub coordinator: String,
+    pub token: Option<Token>,
+    pub identity: Identity,
+    pub attempts: Arc<Attempts>,
+    pub outbox: Outbox,
+    pub starts: S,
+    /// Longest wait between two tries.
+    pub reconnect: Duration,
+}
+
+impl<S> fmt::Debug for Session<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("coordinator", &self.coordinator).finish_non_exhaustive()
+    }
+}
+
+/// Why there can be no session.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error(
+        "the coordinator at {coordinator} refuses this worker: {message}; set right what it names and start the agent again"
+    )]
+    Refused { coordinator: String, message: String },
+    #[error("{0:?} is not a coordinator's URL: {1}; write http://HOST:7417")]
+    Url(String, String),
+    #[error(transparent)]
+    Spool(#[from] spool::Error),
+}
+
+/// How one stream ended.
+enum Ended {
+    /// It is worth another try. True if the coordinator had welcomed this worker.
+    Broken {
+        why: String,
+        welcomed: bool,
+    },
+    Fatal(Error),
+}
+
+impl From<spool::Error> for Ended {
+    fn from(error: spool::Error) -> Self {
+        Self::Fatal(error.into())
+    }
+}
+
+fn broken(why: impl fmt::Display) -> Ended {
+    Ended::Broken { why: why.to_string(), welcomed: false }
+}
+
+impl<S: Starts> Session<S> {
+    /// Connects, and connects again, until the coordinator refuses for good or the spool fails. Dropping the future
+    /// closes the connection.
+    pub(crate) async fn run(&self) -> Error {
+        let url = |error: tonic::transport::Error| Error::Url(self.coordinator.clone(), error.to_string());
+        let endpoint = match Endpoint::from_shared(self.coordinator.clone()) {
+            Ok(endpoint) => endpoint
+                .connect_timeout(Duration::from_secs(5))
+                .http2_keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_timeout(KEEP_ALIVE)
+                .keep_alive_while_idle(true)
+                .tcp_nodelay(true),
+            Err(error) => return url(error),
+        };
+        let mut failures = 0;
+        loop {
+            let began = Instant::now();
+            let (why, welcomed) = match self.connect(&endpoint).await {
+                Ended::Fatal(error) => return error,
+                Ended::Broken { why, welcomed } => (why, welcomed),
+            };
+            failures = if welcomed { 1 } else { failures + 1 };
+            let wait = backoff::delay(failures, Duration::from_millis(200), self.reconnect, backoff::entropy());
+            tracing::warn!(
+                coordinator = self.coordinator, lasted = ?began.elapsed(), retry_in = ?wait,
+                "not connected: {why}; attempts go on"
+            );
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// One stream, to its end.
+    async fn connect(&self, endpoint: &Endpoint) -> Ended {
+        let (sender, receiver) = mpsc::channel(16);
+        let opened = tokio::time::timeout(WELCOME, self.open(endpoint, &sender, receiver)).await;
+        let (mut messages, heartbeat) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(ended)) => return ended,
+            Err(_) => return broken(format!("no answer within {} s", WELCOME.as_secs())),
+        };
+        tracing::info!(coordinator = self.coordinator, ?heartbeat, "connected");
+        let ended = tokio::select! {
+            ended = self.receive(&mut messages) => ended,
+            ended = self.send(&sender, heartbeat) => ended,
+        };
+        match ended {
+            Ended::Broken { why, .. } => Ended::Broken { why, welcomed: true },
+            fatal => fatal,
+        }
+    }
+
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        sender: &mpsc::Sender<v1::WorkerMessage>,
+        receiver: mpsc::Receiver<v1::WorkerMessage>,
+    ) -> Result<(Streaming<v1::CoordinatorMessage>, Duration), Ended> {
+        let channel = endpoint.connect().await.map_err(|error| broken(chain(&error)))?;
+        let mut client = FleetClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let register = Register {
+            worker: self.identity.worker,
+            name: self.identity.name.clone(),
+            session: SessionId(Uuid::new_v4()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            slots: self.identity.slots,
+            environment: self.identity.environment.clone(),
+            store: self.identity.store.clone(),
+            running: self.attempts.running(),
+        };
+        sender.send(WorkerMessage::Register(register).into()).await.map_err(broken)?;
+        let mut request = Request::new(ReceiverStream::new(receiver));
+        if let Some(token) = &self.token {
+            let value: MetadataValue<Ascii> = format!("Bearer {}", token.reveal()).parse().map_err(broken)?;
+            request.metadata_mut().insert("authorization", value);
+        }
+        let answer = client.session(request).await.map_err(|status| self.judge(&status))?;
+        let mut messages = answer.into_inner();
+        match self.next(&mut messages).await? {
+            CoordinatorMessage::Welcome { heartbeat, .. } => {
+                Ok((messages, heartbeat.clamp(HEARTBEATS.0, HEARTBEATS.1)))
+            }
+            other => Err(broken(format!("the coordinator did not welcome this worker but said {other:?}"))),
+        }
+    }
+
+    async fn next(&self, messages: &mut Streaming<v1::CoordinatorMessage>) -> Result<CoordinatorMessage, Ended> {
+        match messages.message().await {
+            Ok(Some(message)) => message.try_into().map_err(broken),
+            Ok(None) => Err(broken("the coordinator closed the stream")),
+            Err(status) => Err(self.judge(&status)),
+        }
+    }
+
+    /// Tells what may pass from what will not.
+    fn judge(&self, status: &Status) -> Ended {
+        match status.code() {
+            Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::Unimplemented => Ended::Fatal(Error::Refused {
+                coordinator: self.coordinator.clone(),
+                message: status.message().chars().take(2000).collect(),
+            }),
+            code => broken(format!("{code:?}: {:.500}", status.message())),
+        }
+    }
+
+    async fn receive(&self, messages: &mut Streaming<v1::CoordinatorMessage>) -> Ended {
+        loop {
+            let message = match self.next(messages).await {
+                Ok(message) => message,
+                Err(ended) => return ended,
+            };
+            match message {
+                CoordinatorMessage::Welcome { .. } => return broken("the coordinator welcomed this worker twice"),
+                CoordinatorMessage::Start(start) => {
+                    tracing::info!(attempt = %start.attempt, epochs = start.work.epochs.len(), "start");
+                    self.starts.start(*start);
+                }
+                CoordinatorMessage::Stop { attempt, now } => {
+                    let known = self.attempts.wish(attempt, if now { Wish::StopNow } else { Wish::StopAfterEpoch });
+                    tracing::info!(%attempt, now, known, "stop");
+                }
+                CoordinatorMessage::Revoke { attempt, reason } => {
+                    let known = self.attempts.wish(attempt, Wish::Abandon);
+                    tracing::info!(%attempt, reason, known, "revoked");
+                }
+                CoordinatorMessage::Ack(sequence) => {
+                    if let Err(error) = self.outbox.acknowledge(sequence).await {
+                        return error.into();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&self, sender: &mpsc::Sender<v1::WorkerMessage>, heartbeat: Duration) -> Ended {
+        let mut tick = tokio::time::interval(heartbeat);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut range = self.outbox.watch();
+        let mut next = range.borrow_and_update().0;
+        loop {
+            let end = range.borrow_and_update().1;
+            let message = tokio::select! {
+                // Renewing leases goes before a long backlog.
+                biased;
+                _ = tick.tick() => Some(WorkerMessage::Heartbeat(self.attempts.progress()).into()),
+                event = self.outbox.read(next), if next < end => {
+                    next += 1;
+                    match event {
+                        Ok(event) => event,
+                        Err(error) => return error.into(),
+                    }
+                }
+                _ = range.changed(), if next >= end => None,
+            };
+            if let Some(message) = message
+                && sender.send(message).await.is_err()
+            {
+                // The receiving half knows why.
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+/// An error with its causes, since tonic tells no more than "transport error".
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,90 @@
+//! Events on their way to the coordinator: durable first, sent after, kept until acknowledged.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ceteris_proto::{
+    fleet::{Event, EventKind, WorkerMessage},
+    v1,
+};
+use ceteris_shared::ids::Attempt;
+use prost::Message as _;
+use tokio::sync::watch;
+
+use crate::spool::{Error, Spool};
+
+/// The spool as a queue of events. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    spool: Arc<Mutex<Spool>>,
+    /// (first number kept, number of the next event).
+    range: Arc<watch::Sender<(u64, u64)>>,
+}
+
+impl Outbox {
+    /// Events go to `spool`, and those in it are sent first.
+    pub fn new(spool: Spool) -> Self {
+        let range = watch::channel((spool.first(), spool.next())).0;
+        Self { spool: Arc::new(Mutex::new(spool)), range: Arc::new(range) }
+    }
+
+    /// Adds an event; it is on disk on return.
+    ///
+    /// # Errors
+    /// When the disk refuses. An agent that cannot keep events must not go on.
+    pub async fn append(&self, attempt: Attempt, kind: EventKind) -> Result<(), Error> {
+        self.with(move |spool| {
+            spool.append(|sequence| {
+                let event = WorkerMessage::Event(Event { sequence, attempt, kind });
+                v1::WorkerMessage::from(event).encode_to_vec()
+            })
+        })
+        .await
+        .map(drop)
+    }
+
+    /// The event of that number as it is sent; none where it is acknowledged or not yet there.
+    pub(super) async fn read(&self, number: u64) -> Result<Option<v1::WorkerMessage>, Error> {
+        let bytes = self.with(move |spool| spool.read(number)).await?;
+        // The bytes are what `append` encoded: their checksum was right when the spool was opened.
+        Ok(bytes.and_then(|bytes| v1::WorkerMessage::decode(bytes.as_slice()).ok()))
+    }
+
+    /// Forgets all events up to `number`.
+    pub(super) async fn acknowledge(&self, number: u64) -> Result<(), Error> {
+        self.with(move |spool| spool.acknowledge(number)).await
+    }
+
+    /// True where so much waits that nothing new is to be begun.
+    pub fn is_full(&self) -> bool {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner).is_full()
+    }
+
+    /// Changes of (first number kept, number of the next event).
+    pub fn watch(&self) -> watch::Receiver<(u64, u64)> {
+        self.range.subscribe()
+    }
+
+    /// Waits until everything is acknowledged.
+    pub async fn drained(&self) {
+        // The sender lives as long as this does.
+        let _ = self.watch().wait_for(|(first, next)| first == next).await;
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Spool) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (spool, range) = (Arc::clone(&self.spool), Arc::clone(&self.range));
+        let done = tokio::task::spawn_blocking(move || {
+            let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = work(&mut spool);
+            let now = (spool.first(), spool.next());
+            range.send_if_modified(|range| std::mem::replace(range, now) != now);
+            result
+        });
+        match done.await {
+            Ok(result) => result,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! One attempt, from the request to the trainer to its outcome.
+//!
+//! Listens to the trainer, to what is wished of the attempt and to the uploader at once. Nothing that the trainer says
+//! is believed without a check: only the epochs that were asked for, in their order, with their keys and inside their
+//! folder, are stored.
+
+use std::{collections::VecDeque, path::Path, sync::Arc, time::Duration};
+
+use ceteris_proto::fleet::{EventKind, Progress};
+use ceteris_shared::{
+    ids::Attempt,
+    plan::EpochWork,
+    trainer::{EpochReport, FailureCause, Report, Request, Train},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, Outcome, Shared, upload};
+use crate::{
+    attempts::{Wish, stronger},
+    launcher::{Error as TrainerError, Trainer, TrainerLog},
+    spool,
+};
+
+/// How often lines are collected for the coordinator.
+const LOG_INTERVAL: Duration = Duration::from_millis(500);
+/// How long finished epochs may still go up after a stop at once.
+const DRAIN: Duration = Duration::from_secs(3);
+
+pub(super) struct Execution<'a> {
+    shared: &'a Arc<Shared>,
+    attempt: Attempt,
+    train: Option<Train>,
+    /// The epochs that are still to be reported.
+    expected: VecDeque<EpochWork>,
+    wish: watch::Receiver<Wish>,
+    log: &'a Arc<TrainerLog>,
+    /// The strongest stop that the trainer was told.
+    told: Wish,
+    /// When a trainer that was told to stop now is killed.
+    kill_at: Option<Instant>,
+    /// Why the uploader ended before its time.
+    failure: Option<Failure>,
+    /// Epochs that wait for the uploader. While one does, the trainer is not listened to, and soon waits too.
+    waiting: VecDeque<EpochReport>,
+    /// Ends the uploader.
+    cancel: CancellationToken,
+}
+
+/// What happens next in an attempt.
+enum Next {
+    Report(Result<Report, TrainerError>),
+    Room(mpsc::OwnedPermit<EpochReport>),
+    Uploaded(Result<(), upload::Error>),
+    Wish(Wish),
+    Tick,
+    Kill,
+}
+
+/// How the trainer's part ended.
+enum Part {
+    /// It waits for the next request.
+    Warm(Outcome),
+    /// It is gone, or cannot be trusted.
+    Lost(Failure),
+    /// It did not stop in time.
+    Killed,
+}
+
+impl<'a> Execution<'a> {
+    pub(super) fn new(
+        shared: &'a Arc<Shared>,
+        train: Train,
+        wish: watch::Receiver<Wish>,
+        log: &'a Arc<TrainerLog>,
+    ) -> Self {
+        Self {
+            shared,
+            attempt: train.attempt,
+            expected: train.work.epochs.iter().copied().collect(),
+            train: Some(train),
+            wish,
+            log,
+            told: Wish::Run,
+            kill_at: None,
+            failure: None,
+            waiting: VecDeque::new(),
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    /// The outcome, and the trainer if it can be used again.
+    pub(super) async fn run(
+        mut self,
+        mut trainer: Trainer,
+        directory: &Path,
+        crashes: &mut u32,
+    ) -> Result<(Outcome, Option<Trainer>), spool::Error> {
+        let Some(train) = self.train.take() else {
+            return Ok((Outcome::Failed(Failure::infrastructure("an execution ran twice")), Some(trainer)));
+        };
+        let (epochs, queue) = mpsc::channel(upload::QUEUE);
+        let uploader = upload::Uploader {
+            shared: Arc::clone(self.shared),
+            work: train.work.clone(),
+            directory: directory.into(),
+            cancel: self.cancel.clone(),
+        };
+        let mut uploads = tokio::spawn(uploader.run(queue));
+
+        let part = match trainer.send(&Request::Train(Box::new(train))).await {
+            Ok(()) => self.follow(&mut trainer, &epochs, &mut uploads, directory, crashes).await,
+            Err(error) => Ok(Part::Lost(Failure::infrastructure(error))),
+        };
+        let (outcome, trainer) = match part {
+            Ok(Part::Warm(outcome)) => (outcome, Some(trainer)),
+            Ok(Part::Lost(failure)) => {
+                trainer.kill().await;
+                (Outcome::Failed(failure), None)
+            }
+            Ok(Part::Killed) => {
+                tracing::warn!(attempt = %self.attempt, "the trainer did not stop in time and was killed");
+                trainer.kill().await;
+                (Outcome::Stopped, None)
+            }
+            Err(error) => {
+                uploads.abort();
+                return Err(error);
+            }
+        };
+        drop(epochs);
+        let uploaded = self.drain(uploads).await?;
+        let outcome = match (self.failure.take(), uploaded) {
+            _ if *self.wish.borrow() == Wish::Abandon => Outcome::Abandoned,
+            (Some(failure), _) | (None, Some(failure)) => Outcome::Failed(failure),
+            (None, None) => outcome,
+        };
+        Ok((outcome, trainer))
+    }
+
+    /// Waits until all epochs are committed; after a stop at once, only for a moment.
+    async fn drain(
+        &mut self,
+        mut uploads: JoinHandle<Result<(), upload::Error>>,
+    ) -> Result<Option<Failure>, spool::Error> {
+        if self.failure.is_some() {
+            return Ok(None);
+        }
+        let mut wish = self.wish.clone();
+        let hurry = async {
+            if stronger(&mut wish, &Wish::StopAfterEpoch).await == Wish::StopNow {
+                let _ = tokio::time::timeout(DRAIN, stronger(&mut wish, &Wish::StopNow)).await;
+            }
+        };
+        let result = tokio::select! {
+            result = &mut uploads => result,
+            () = hurry => {
+                // Not aborted: an event that is being written down must not come to stand after the attempt's end.
+                self.cancel.cancel();
+                uploads.await
+            }
+        };
+        match flatten(result) {
+            Ok(()) => Ok(None),
+            Err(upload::Error::Attempt(failure)) => Ok(Some(failure)),
+            Err(upload::Error::Spool(error)) => Err(error),
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        trainer: &mut Trainer,
+        epochs: &mpsc::Sender<EpochReport>,
+        uploads: &mut JoinHandle<Result<(), upload::Error>>,
+        directory: &Path,
+        crashes: &mut u32,
+    ) -> Result<Part, spool::Error> {
+        let mut tick = interval(LOG_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let next = tokio::select! {
+                wish = stronger(&mut self.wish, &self.told) => Next::Wish(wish),
+                report = trainer.next(), if self.waiting.is_empty() || self.told >= Wish::StopNow => Next::Report(report),
+                permit = epochs.clone().reserve_owned(), if !self.waiting.is_empty() && self.failure.is_none() => match permit {
+                    Ok(permit) => Next::Room(permit),
+                    // The uploader is gone: its branch says why.
+                    Err(_) => Next::Tick,
+                },
+                result = &mut *uploads, if self.failure.is_none() => Next::Uploaded(flatten(result)),
+                _ = tick.tick() => Next::Tick,
+                () = until(self.kill_at) => Next::Kill,
+            };
+            match next {
+                Next::Report(Ok(report)) => {
+                    if let Some(part) = self.hear(report, directory, crashes).await? {
+                        return Ok(part);
+                    }
+                }
+                Next::Report(Err(error)) => return Ok(Part::Lost(Failure::infrastructure(error))),
+                Next::Room(permit) => drop(self.waiting.pop_front().map(|report| permit.send(report))),
+                Next::Uploaded(result) => {
+                    self.failure = Some(match result {
+                        Ok(()) => Failure::infrastructure("storing ended before training did"),
+                        Err(upload::Error::Attempt(failure)) => failure,
+                        Err(upload::Error::Spool(error)) => return Err(error),
+                    });
+                    self.waiting.clear();
+                }
+                Next::Wish(wish) => {
+                    if let Err(error) = self.tell(trainer, wish).await {
+                        return Ok(Part::Lost(Failure::infrastructure(error)));
+                    }
+                }
+                Next::Tick => self.tick().await?,
+                Next::Kill => return Ok(Part::Killed),
+            }
+            let wish = match (&self.failure, self.shared.outbox.is_full()) {
+                (Some(_), _) => Wish::StopNow,
+                (None, true) => Wish::StopAfterEpoch,
+                (None, false) => continue,
+            };
+            if wish > self.told
+                && let Err(error) = self.tell(trainer, wish).await
+            {
+                return Ok(Part::Lost(Failure::infrastructure(error)));
+            }
+        }
+    }
+
+    async fn tick(&self) -> Result<(), spool::Error> {
+        let lines = self.log.take();
+        if lines.is_empty() { Ok(()) } else { self.shared.outbox.append(self.attempt, EventKind::Log(lines)).await }
+    }
+
+    async fn tell(&mut self, trainer: &mut Trainer, wish: Wish) -> Result<(), TrainerError> {
+        let now = wish >= Wish::StopNow;
+        if now && self.kill_at.is_none() {
+            self.kill_at = Some(Instant::now() + self.shared.limits.stop_grace);
+        }
+        let had = std::mem::replace(&mut self.told, wish);
+        if now && had >= Wish::StopNow {
+            return Ok(());
+        }
+        trainer.send(&Request::Stop { attempt: self.attempt, now }).await
+    }
+
+    /// One report; an outcome if it is the last one.
+    async fn hear(
+        &mut self,
+        report: Report,
+        directory: &Path,
+        crashes: &mut u32,
+    ) -> Result<Option<Part>, spool::Error> {
+        let about = match &report {
+            Report::Ready { .. } => {
+                return Ok(Some(Part::Lost(Failure::infrastructure("the trainer was ready twice"))));
+            }
+            Report::Started { attempt }
+            | Report::Progress { attempt, .. }
+            | Report::Finished { attempt }
+            | Report::Stopped { attempt }
+            | Report::Failed { attempt, .. } => *attempt,
+            Report::Epoch(report) => report.attempt,
+        };
+        if about != self.attempt {
+            let message = format!("the trainer reported about {about} while it trained {}", self.attempt);
+            return Ok(Some(Part::Lost(Failure::infrastructure(message))));
+        }
+        match report {
+            Report::Ready { .. } => {}
+            Report::Started { attempt } => self.shared.outbox.append(attempt, EventKind::Started).await?,
+            Report::Progress { attempt, epoch, step, steps, loss } => {
+                let loss = Some(loss).filter(|loss| loss.is_finite());
+                self.shared.attempts.report(Progress { attempt, epoch, step, steps, loss });
+            }
+            Report::Epoch(report) => match self.check(&report, directory) {
+                Ok(()) => {
+                    *crashes = 0;
+                    self.expected.pop_front();
+                    if self.failure.is_none() {
+                        self.waiting.push_back(*report);
+                    }
+                }
+                Err(message) => return Ok(Some(Part::Lost(Failure::infrastructure(message)))),
+            },
+            Report::Finished { .. } if self.expected.is_empty() => return Ok(Some(Part::Warm(Outcome::Finished))),
+            Report::Finished { .. } => {
+                let message = format!("the trainer finished {} epochs early", self.expected.len());
+                return Ok(Some(Part::Lost(Failure::infrastructure(message))));
+            }
+            Report::Stopped { .. } => return Ok(Some(Part::Warm(self.stopped()))),
+            Report::Failed { cause, message, .. } => {
+                // A diverged trainer is as good as new; after other failures a device may not be.
+                let failure = Failure { cause, message };
+                return Ok(Some(match cause {
+                    FailureCause::Infrastructure => Part::Lost(failure),
+                    FailureCause::User | FailureCause::Diverged => Part::Warm(Outcome::Failed(failure)),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A stop that was wished is obeyed; one for want of room in the spool is the machine's failure.
+    fn stopped(&self) -> Outcome {
+        if *self.wish.borrow() == Wish::Run {
+            let message = "the worker's spool is full: the coordinator did not acknowledge for long; the attempt was \
+                           stopped at an epoch's end";
+            Outcome::Failed(Failure::infrastructure(message))
+        } else {
+            Outcome::Stopped
+        }
+    }
+
+    /// True of the next epoch that was asked for, with files where they were told to be.
+    fn check(&self, report: &EpochReport, directory: &Path) -> Result<(), String> {
+        let epoch = report.epoch;
+        match self.expected.front() {
+            Some(expected) if expected.epoch == epoch && expected.key == report.key => {}
+            Some(expected) => {
+                return Err(format!(
+                    "the trainer reported epoch {epoch} with lineage {} where epoch {} with lineage {} was next",
+                    report.key.short(),
+                    expected.epoch,
+                    expected.key.short()
+                ));
+            }
+            None => return Err(format!("the trainer reported epoch {epoch}, which was not asked for")),
+        }
+        let folder = directory.join(format!("epoch-{epoch}"));
+        let predictions = report.predictions.iter().map(|(_, path)| path);
+        let mut paths = [&report.frozen, &report.trained, &report.optimizer].into_iter().chain(predictions);
+        match paths.find(|path| path.parent() != Some(folder.as_path())) {
+            Some(path) => Err(format!("the trainer wrote {} outside {}", path.display(), folder.display())),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn flatten(result: Result<Result<(), upload::Error>, tokio::task::JoinError>) -> Result<(), upload::Error> {
+    result
+        .unwrap_or_else(|error| Err(upload::Error::Attempt(Failure::infrastructure(format!("storing broke: {error}")))))
+}

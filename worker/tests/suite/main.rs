@@ -1,0 +1,5 @@
+//! The agent, whole: in this process and as its own, against a fake coordinator and a fake trainer.
+
+mod agent;
+mod process;
+mod support;

@@ -1,0 +1,225 @@
+//! A trainer that trains nothing but keeps to the protocol: this test program, started again.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use ceteris_shared::{
+    checkpoint::Environment,
+    dataset::{Manifest, Split},
+    digest::Digest,
+    ids::Attempt,
+    plan::EpochWork,
+    predictions::Predictions,
+    trainer::{EpochReport, MetricPoint, Report, Request, Scored, Spent, Start, Train},
+};
+use serde::{Deserialize, Serialize};
+
+/// How it behaves; read anew for every attempt.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Behaviour {
+    /// Waits in this epoch until it is told to stop, or killed, or the behaviour changes.
+    pub hold_in: Option<u32>,
+    /// Pays no attention to requests to stop.
+    pub deaf: bool,
+    /// Reports epochs with a wrong lineage.
+    pub lies: bool,
+    /// Lines printed in every epoch.
+    pub lines: usize,
+}
+
+/// The fake trainer, as a program.
+pub struct FakeTrainer {
+    folder: PathBuf,
+}
+
+impl FakeTrainer {
+    pub fn new(folder: &Path) -> Self {
+        let trainer = Self { folder: folder.join("fake") };
+        fs::create_dir_all(&trainer.folder).expect("it is made");
+        trainer.behave(&Behaviour::default());
+        let program = std::env::current_exe().expect("this program");
+        let script = format!(
+            "#!/bin/sh\nFAKE_TRAINER_SOCKET=\"$2\" FAKE_TRAINER_FOLDER='{}' exec '{}' --exact support::trainer::process --ignored --nocapture\n",
+            trainer.folder.display(),
+            program.display()
+        );
+        fs::write(trainer.program(), script).expect("it is written");
+        fs::set_permissions(trainer.program(), fs::Permissions::from_mode(0o755)).expect("it is executable");
+        trainer
+    }
+
+    pub fn program(&self) -> PathBuf {
+        self.folder.join("ceteris-train")
+    }
+
+    pub fn behave(&self, behaviour: &Behaviour) {
+        let aside = self.folder.join("behaviour.new");
+        fs::write(&aside, serde_json::to_vec(behaviour).expect("plain data")).expect("it is written");
+        fs::rename(aside, self.folder.join("behaviour")).expect("it is renamed");
+    }
+
+    /// The newest process.
+    pub fn pid(&self) -> i32 {
+        fs::read_to_string(self.folder.join("pid")).expect("one was started").parse().expect("a number")
+    }
+
+    pub fn kill(&self) {
+        let pid = rustix::process::Pid::from_raw(self.pid()).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it runs");
+    }
+}
+
+/// What the fake writes for the trained part: a function of where it started and what was asked.
+pub fn trained(start: &str, work: &EpochWork) -> Vec<u8> {
+    format!("{start} then {}", work.key).into_bytes()
+}
+
+#[test]
+#[ignore = "the process that other tests start"]
+fn process() {
+    let socket = std::env::var_os("FAKE_TRAINER_SOCKET").expect("started by an agent");
+    let folder = PathBuf::from(std::env::var_os("FAKE_TRAINER_FOLDER").expect("started by an agent"));
+    fs::write(folder.join("pid"), std::process::id().to_string()).expect("it is written");
+    let stream = UnixStream::connect(socket).expect("the agent listens");
+    let mut fake = Fake { stream: stream.try_clone().expect("a socket"), folder, stop: Arc::default() };
+    let environment = Environment {
+        engine: "fake".to_owned(),
+        libtorch: "none".to_owned(),
+        device: "cpu".to_owned(),
+        instructions: "none".to_owned(),
+        threads: 1,
+    };
+    fake.say(&Report::Ready { environment });
+    let requests = read(stream, Arc::clone(&fake.stop));
+    while let Ok(train) = requests.recv() {
+        fake.train(&train);
+    }
+}
+
+type StopRequest = Arc<Mutex<Option<(Attempt, bool)>>>;
+
+/// Reads requests; the process ends with the socket.
+fn read(stream: UnixStream, stop: StopRequest) -> Receiver<Train> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { break };
+            match serde_json::from_str(&line).expect("a request") {
+                Request::Train(train) => sender.send(*train).expect("it listens"),
+                Request::Stop { attempt, now } => *stop.lock().expect("no panic holds it") = Some((attempt, now)),
+                Request::Exit => break,
+            }
+        }
+        std::process::exit(0);
+    });
+    receiver
+}
+
+struct Fake {
+    stream: UnixStream,
+    folder: PathBuf,
+    stop: StopRequest,
+}
+
+impl Fake {
+    fn say(&mut self, report: &Report) {
+        let mut line = serde_json::to_vec(report).expect("plain data");
+        line.push(b'\n');
+        self.stream.write_all(&line).expect("the agent listens");
+    }
+
+    fn behaviour(&self) -> Behaviour {
+        serde_json::from_slice(&fs::read(self.folder.join("behaviour")).expect("it is there")).expect("it is whole")
+    }
+
+    /// None: go on. Otherwise whether to stop now.
+    fn stop(&self, attempt: Attempt) -> Option<bool> {
+        let stop = *self.stop.lock().expect("no panic holds it");
+        stop.filter(|(of, _)| *of == attempt && !self.behaviour().deaf).map(|(_, now)| now)
+    }
+
+    fn train(&mut self, train: &Train) {
+        let attempt = train.attempt;
+        let manifest = Manifest::from_bytes(&fs::read(&train.dataset.manifest).expect("verified")).expect("verified");
+        for (shard, path) in manifest.shards.iter().zip(&train.dataset.shards) {
+            assert_eq!(Digest::of(&fs::read(path).expect("verified")), shard.digest);
+        }
+        assert_eq!(fs::read_dir(&train.directory).expect("it exists").count(), 0);
+        let mut state = match &train.start {
+            Start::Random => "random".to_owned(),
+            Start::Weights { file } | Start::Checkpoint { trained: file, .. } => {
+                fs::read_to_string(file).expect("verified")
+            }
+        };
+        self.say(&Report::Started { attempt });
+        for work in &train.work.epochs {
+            if !self.step(attempt, work) {
+                return self.say(&Report::Stopped { attempt });
+            }
+            self.epoch(train, work, &manifest, &mut state);
+            if self.stop(attempt).is_some() && work.epoch != train.work.last_epoch() {
+                return self.say(&Report::Stopped { attempt });
+            }
+        }
+        self.say(&Report::Finished { attempt });
+    }
+
+    /// The time that an epoch takes; false where it is to stop now.
+    fn step(&mut self, attempt: Attempt, work: &EpochWork) -> bool {
+        self.say(&Report::Progress { attempt, epoch: work.epoch, step: 1, steps: 2, loss: 0.5 });
+        for line in 0..self.behaviour().lines {
+            println!("line {line} of epoch {}", work.epoch);
+        }
+        loop {
+            match (self.stop(attempt), self.behaviour().hold_in) {
+                (Some(true), _) => return false,
+                (None, Some(epoch)) if epoch == work.epoch.0 => thread::sleep(Duration::from_millis(10)),
+                _ => return true,
+            }
+        }
+    }
+
+    fn epoch(&mut self, train: &Train, work: &EpochWork, manifest: &Manifest, state: &mut String) {
+        let folder = train.directory.join(format!("epoch-{}", work.epoch));
+        fs::create_dir(&folder).expect("the folder was empty");
+        let write = |name: &str, bytes: &[u8]| {
+            let path = folder.join(name);
+            fs::write(&path, bytes).expect("it is written");
+            path
+        };
+        let bytes = trained(state, work);
+        *state = String::from_utf8(bytes.clone()).expect("text");
+        let samples: Vec<u32> = manifest.split(Split::Val).collect();
+        let predictions = Predictions { probabilities: vec![0.5; samples.len() * 2], samples, classes: 2 };
+        let point = |step, name: &str| MetricPoint {
+            epoch: work.epoch,
+            step,
+            split: if name == "step_loss" { Split::Train } else { Split::Val },
+            name: name.to_owned(),
+            value: 0.25,
+        };
+        let key = if self.behaviour().lies { super::key(999) } else { work.key };
+        self.say(&Report::Epoch(Box::new(EpochReport {
+            attempt: train.attempt,
+            epoch: work.epoch,
+            key,
+            metrics: vec![point(1, "step_loss"), point(2, "step_loss"), point(2, "auc")],
+            classes: manifest.classes.clone(),
+            frozen: write("frozen.safetensors", b"frozen"),
+            trained: write("trained.safetensors", &bytes),
+            optimizer: write("optimizer.safetensors", work.key.to_string().as_bytes()),
+            predictions: vec![(Scored::Split(Split::Val), write("val.safetensors", &predictions.to_bytes()))],
+            spent: Spent { steps: 2, samples: 2, seconds: 0.1 },
+        })));
+    }
+}

@@ -1,0 +1,151 @@
+//! What the suites share: a small data set on disk, and requests to train on it.
+#![allow(dead_code)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use ceteris_shared::{
+    dataset::{self, Manifest, Sample, Shard, Split},
+    digest::Digest,
+    ids::{Attempt, Epoch, SegmentId},
+    lineage::LineageKey,
+    plan::{EpochWork, Work},
+    spec::{Arch, Augment, Optimizer, Precision, Schedule, Trainable},
+    trainer::{DatasetFiles, EpochReport, Report, Start, Train},
+};
+use ceteris_train::{
+    backend::{self, DeviceName},
+    engine::{self, Error, Outcome, Stop},
+};
+
+pub const SIZE: u32 = 32;
+
+/// Writes a data set of two classes that differ in brightness; `samples` of each class in each split.
+pub fn dataset(folder: &Path, samples: [(Split, u32); 3]) -> DatasetFiles {
+    fs::create_dir_all(folder).unwrap();
+    let (mut listed, mut pixels) = (Vec::new(), Vec::new());
+    for (split, count) in samples {
+        for class in 0..2 {
+            for number in 0..count {
+                let at = |place: u32| (place * 7 + number * 31 + split as u32 * 13) % 90 + class * 120;
+                let image: Vec<u8> = (0..SIZE * SIZE).map(|place| at(place) as u8).collect();
+                listed.push(Sample {
+                    file: format!("{split}/{class}/{number:04}.png"),
+                    split,
+                    class,
+                    patient: None,
+                    source: Digest::of(&image),
+                    pixels: Digest::of(&image),
+                });
+                pixels.extend(image);
+            }
+        }
+    }
+    let shard = Shard { digest: Digest::of(&pixels), samples: listed.len() as u32 };
+    let manifest = Manifest {
+        schema: dataset::SCHEMA.to_owned(),
+        transform: dataset::TRANSFORM.to_owned(),
+        image_size: SIZE,
+        classes: vec!["NORMAL".to_owned(), "PNEUMONIA".to_owned()],
+        samples: listed,
+        shards: vec![shard],
+    };
+    let files = DatasetFiles { manifest: folder.join("manifest.json"), shards: vec![folder.join("shard-0")] };
+    fs::write(&files.manifest, manifest.to_bytes()).unwrap();
+    fs::write(&files.shards[0], pixels).unwrap();
+    files
+}
+
+/// Three batches to train on, four images to validate and four to test.
+pub fn small_dataset(folder: &Path) -> DatasetFiles {
+    dataset(folder, [(Split::Train, 5), (Split::Val, 2), (Split::Test, 2)])
+}
+
+pub fn attempt(number: u32) -> Attempt {
+    Attempt { segment: SegmentId(uuid::Uuid::from_u128(1)), number }
+}
+
+/// An epoch of a stage.
+pub fn epoch(epoch: u32, train: Trainable, optimizer_starts: bool) -> EpochWork {
+    EpochWork {
+        epoch: Epoch(epoch),
+        key: LineageKey(Digest::of(&epoch.to_le_bytes())),
+        train,
+        optimizer_starts,
+        lr: 1e-3,
+        schedule: Schedule::Constant,
+        augment: Augment::Light,
+    }
+}
+
+/// A request that writes below `folder`, from random weights.
+pub fn request(folder: &Path, dataset: &DatasetFiles, epochs: Vec<EpochWork>) -> Train {
+    fs::create_dir_all(folder).unwrap();
+    Train {
+        attempt: attempt(1),
+        work: Work {
+            arch: Arch::Densenet121,
+            seed: 3,
+            batch_size: 4,
+            optimizer: Optimizer::default(),
+            precision: Precision::Fp32,
+            epochs,
+            endpoint: false,
+        },
+        dataset: dataset.clone(),
+        external: Vec::new(),
+        start: Start::Random,
+        directory: folder.to_owned(),
+    }
+}
+
+/// Trains here, on one thread.
+pub fn train(request: &Train) -> Result<(Outcome, Vec<Report>), Error> {
+    train_until(request, &Stop::default(), |_| {})
+}
+
+/// Trains here, on one thread; `hear` is told each report.
+pub fn train_until(
+    request: &Train,
+    stop: &Stop,
+    mut hear: impl FnMut(&Report),
+) -> Result<(Outcome, Vec<Report>), Error> {
+    let device = backend::open(DeviceName::Cpu, 1).unwrap();
+    let mut reports = Vec::new();
+    let outcome = engine::train(request, &device, stop, &mut |report| {
+        hear(&report);
+        reports.push(report);
+    })?;
+    Ok((outcome, reports))
+}
+
+/// The epochs among reports.
+pub fn epochs(reports: &[Report]) -> Vec<&EpochReport> {
+    let mut epochs = Vec::new();
+    for report in reports {
+        if let Report::Epoch(epoch) = report {
+            epochs.push(epoch.as_ref());
+        }
+    }
+    epochs
+}
+
+/// The state after an epoch, as the next execution starts from it.
+pub fn checkpoint(report: &EpochReport) -> Start {
+    Start::Checkpoint {
+        frozen: report.frozen.clone(),
+        trained: report.trained.clone(),
+        optimizer: report.optimizer.clone(),
+    }
+}
+
+/// The bytes of all files that an epoch made, by name.
+pub fn bytes(report: &EpochReport) -> BTreeMap<String, Vec<u8>> {
+    let model = [&report.frozen, &report.trained, &report.optimizer];
+    let files = model.into_iter().chain(report.predictions.iter().map(|(_, file)| file));
+    let name = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().into_owned();
+    files.map(|file| (name(file), fs::read(file).unwrap())).collect()
+}

@@ -1,0 +1,60 @@
+//! Building the programs.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::{command, command::headline, setup, workspace::Workspace};
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// Optimise our own code too; libtorch, which does the training, is optimised either way
+    #[arg(long)]
+    pub release: bool,
+}
+
+/// The folder of the built programs.
+pub struct Programs(PathBuf);
+
+impl Programs {
+    pub fn ceteris(&self) -> PathBuf {
+        self.0.join("ceteris")
+    }
+}
+
+/// Sets up libtorch and builds ceteris, ceteris-worker and ceteris-train.
+pub fn build(workspace: &Workspace, options: &Options) -> Result<Programs> {
+    setup::libtorch::ensure(workspace)?;
+    headline("Building ceteris, ceteris-worker and ceteris-train (about 10 minutes the first time on 2 cores)");
+    let mut build = cargo(workspace);
+    // The whole workspace, so that features are those of `cargo xtask test` and nothing is built twice.
+    build.args(["build", "--workspace", "--bins"]);
+    if options.release {
+        build.arg("--release");
+    }
+    command::run(&mut build).context("the programs do not build; the compiler says why above")?;
+    Ok(Programs(target(workspace)?.join(if options.release { "release" } else { "debug" })))
+}
+
+/// Cargo, in the workspace. What `cargo run` set for this program is not passed on, so that everything looks to the
+/// called Cargo as it does when a person calls it, and nothing is built twice.
+pub fn cargo(workspace: &Workspace) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(&workspace.root);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+}
+
+/// Cargo's target folder.
+pub fn target(workspace: &Workspace) -> Result<PathBuf> {
+    let mut metadata = cargo(workspace);
+    let text = command::output(metadata.args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&text).context("cargo metadata is not JSON")?;
+    metadata["target_directory"].as_str().map(PathBuf::from).context("cargo metadata names no target_directory")
+}
