@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use ceteris_coordinator::store::{SegmentRecord, SeriesQuery, Sqlite, Store};
 use ceteris_scheduler::{AttemptEnd, Outcome};
 use ceteris_shared::{
-    document::{self, Document as _, State},
+    document::{self, Document as _, SegmentState, State},
     ids::{ExperimentId, SegmentId},
 };
 use support::{Coordinator, Worker, anywhere, config, import, is_resumed, submit, until};
@@ -15,12 +15,16 @@ use tempfile::TempDir;
 
 const PACE: Duration = Duration::from_millis(40);
 
-/// How far an experiment is, as the coordinator tells: committed epochs and state.
+/// How far an experiment is: committed epochs and state.
 async fn progress(coordinator: &Coordinator, experiment: ExperimentId) -> (u64, document::State) {
+    let shown = show(coordinator, experiment).await;
+    (shown.epochs_done, shown.state)
+}
+
+async fn show(coordinator: &Coordinator, experiment: ExperimentId) -> document::Experiment {
     let request = ceteris_proto::v1::ExperimentRequest { experiment: experiment.to_string() };
     let shown = coordinator.client().await.show_experiment(request).await.expect("it is shown").into_inner();
-    let shown = document::Experiment::from_json(&shown.json).expect("it is that document");
-    (shown.epochs_done, shown.state)
+    document::Experiment::from_json(&shown.json).expect("it is that document")
 }
 
 /// What is in the database of a coordinator that has ended.
@@ -116,7 +120,12 @@ async fn cancelling_stops_the_worker_and_leaves_what_was_trained() {
     until("an epoch is committed", async || progress(&coordinator, experiment).await.0 >= 1).await;
     let request = ceteris_proto::v1::ExperimentRequest { experiment: experiment.to_string() };
     client.cancel_experiment(request).await.expect("it is cancelled");
-    until("it has ended", async || progress(&coordinator, experiment).await.1 == State::Cancelled).await;
+    until("the worker has stopped", async || {
+        let segments = show(&coordinator, experiment).await.segments;
+        segments.iter().all(|segment| matches!(segment.state, SegmentState::Cancelled | SegmentState::Done))
+    })
+    .await;
+    assert_eq!(progress(&coordinator, experiment).await.1, State::Cancelled);
     worker.kill().await;
     coordinator.stop().await;
     let (segments, _) = stored(folder.path(), experiment).await;

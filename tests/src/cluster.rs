@@ -64,7 +64,7 @@ impl Output {
         for word in words {
             assert!(self.stderr.contains(word), "{word:?} is not said in:\n{}", self.stderr);
         }
-        assert!(self.stderr.starts_with("error: "), "{}", self.stderr);
+        assert!(self.stderr.lines().any(|line| line.starts_with("error: ")), "{}", self.stderr);
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         self
     }

@@ -17,7 +17,7 @@ impl Images {
     /// As few as make sense: epochs of a fraction of a second.
     pub const TINY: Self = Self { size: 32, per_class: [12, 10, 10] };
     /// Enough that an epoch of the whole network takes a second or so, to be interrupted in.
-    pub const SLOW: Self = Self { size: 64, per_class: [32, 8, 8] };
+    pub const SLOW: Self = Self { size: 64, per_class: [24, 8, 8] };
 
     /// Writes them below `folder`.
     ///

@@ -23,6 +23,8 @@ const SPEC: &str = "examples/frozen-vs-finetuned.toml";
 /// The data set and the experiment, as the spec names them.
 const DATASET: &str = "demo";
 const EXPERIMENT: &str = "frozen-vs-finetuned";
+/// The patient in a synthetic radiograph's file name.
+const PATIENT: &str = "(p[0-9]+)-";
 /// How long `ceteris up` may take until it listens and its worker is there.
 const START: Duration = Duration::from_secs(60);
 
@@ -46,12 +48,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     command::empty_folder(&directory)?;
 
     let import = match &options.data {
-        Some(data) => import_arguments(data, options.csv.as_deref(), 224),
+        Some(data) => import_arguments(data, options.csv.as_deref(), 224, None),
         None => {
             headline("Drawing synthetic radiographs");
             let images = directory.join("radiographs");
             draw(&images)?;
-            import_arguments(&images, None, 64)
+            import_arguments(&images, None, 64, Some(PATIENT))
         }
     };
 
@@ -82,10 +84,12 @@ pub fn draw(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn import_arguments(data: &Path, csv: Option<&Path>, image_size: u32) -> Vec<String> {
+fn import_arguments(data: &Path, csv: Option<&Path>, image_size: u32, patient: Option<&str>) -> Vec<String> {
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let mut arguments = ["data", "import", &path(data), "--name", DATASET].map(str::to_owned).to_vec();
     arguments.extend(["--image-size".to_owned(), image_size.to_string()]);
+    let patient = patient.into_iter().flat_map(|pattern| ["--group-by", "patient", "--patient-pattern", pattern]);
+    arguments.extend(patient.map(str::to_owned));
     arguments.extend(csv.into_iter().flat_map(|csv| ["--csv".to_owned(), path(csv)]));
     arguments
 }
@@ -125,7 +129,7 @@ impl Up {
         let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut command = Command::new(programs.ceteris());
         command.args(["up", "--listen", "127.0.0.1:0", "--state"]).arg(&state).arg("--ready-file").arg(&ready);
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        command.env_remove("CETERIS_STORE").stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let process = command.spawn().context("cannot start `ceteris up`")?;
         let mut up = Self { process: Some(process), url: String::new(), state, log };
         up.url = up.wait(&ready)?;

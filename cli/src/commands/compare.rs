@@ -1,7 +1,9 @@
 //! `ceteris compare`
 
+use std::collections::BTreeSet;
+
 use ceteris_proto::v1;
-use ceteris_shared::document::{Comparison, Verdict};
+use ceteris_shared::document::{Comparison, Reason, Verdict};
 use clap::Args;
 
 use crate::{client, context::Global, failure::Failure, output};
@@ -53,8 +55,11 @@ impl Options {
 /// The exit code that a comparison deserves.
 fn judge(comparison: &Comparison, verdict: bool) -> Result<(), Failure> {
     if !comparison.refused.is_empty() && !comparison.exploratory {
-        let reasons: Vec<&str> = comparison.refused.iter().map(|refusal| refusal.message.as_str()).collect();
-        return Err(Failure::not_comparable(format!("refused as not comparable: {}", reasons.join("; "))));
+        let arms: BTreeSet<&str> = comparison.refused.iter().flat_map(|each| &each.arms).map(String::as_str).collect();
+        let reasons: BTreeSet<&str> = comparison.refused.iter().map(|each| word(each.reason)).collect();
+        let list = |words: BTreeSet<&str>| words.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(Failure::not_comparable(format!("not comparable: {} ({})", list(arms), list(reasons)))
+            .help("the comparison lists what differs, why that matters and the way out of each"));
     }
     let open: Vec<&str> = comparison
         .contrasts
@@ -71,6 +76,19 @@ fn judge(comparison: &Comparison, verdict: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+fn word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::UnequalBudgets => "unequal budgets",
+        Reason::Unfinished => "unfinished",
+        Reason::Failed => "failed",
+        Reason::Diverged => "diverged",
+        Reason::Cancelled => "cancelled",
+        Reason::SeedsMissing => "seeds missing",
+        Reason::Environment => "different environments",
+        Reason::MetricUndefined => "metric undefined",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +100,7 @@ mod tests {
         assert_eq!(exit(&fixtures::comparison(), false), None);
         assert_eq!(exit(&fixtures::comparison(), true), Some(Exit::Inconclusive));
         assert_eq!(exit(&fixtures::refused(), false), Some(Exit::NotComparable));
+        insta::assert_snapshot!(judge(&fixtures::refused(), false).unwrap_err());
         assert_eq!(exit(&Comparison { exploratory: true, ..fixtures::refused() }, false), None);
         let mut decided = fixtures::comparison();
         decided.contrasts[0].verdict = Verdict::Better;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ceteris_shared::{
     dataset::Split,
-    document::{Experiment, Run, SegmentState},
+    document::{Experiment, Run, SegmentState, State},
     ids::{Epoch, RunId},
 };
 
@@ -59,9 +59,10 @@ pub fn name(run: &Run) -> String {
 /// The right-hand side of a run's bar.
 pub fn status(run: &Run) -> String {
     let auc = run.val.get("auc").map(|auc| format!("val auc {auc:.4} ")).unwrap_or_default();
-    match in_flight(run).as_str() {
-        "-" => format!("{auc}{}", run.state.name()),
-        flight => format!("{auc}{flight}"),
+    match (&run.live, run.state) {
+        (Some(_), _) => format!("{auc}{}", in_flight(run)),
+        (None, State::Running) => format!("{auc}waiting"),
+        (None, state) => format!("{auc}{}", state.name()),
     }
 }
 

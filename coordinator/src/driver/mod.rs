@@ -8,6 +8,8 @@ mod clock;
 mod handle;
 mod requests;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

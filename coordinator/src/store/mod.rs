@@ -5,7 +5,7 @@
 //! with the worker's sequence number, so that receiving it twice changes nothing. The rest is reading.
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 mod record;
 mod sqlite;
 

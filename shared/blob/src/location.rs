@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_refused_and_secrets_are_not_repeated() {
-        for text in ["", " ", "s3://", "gs://bucket", "file://host/path", "s3://bucket/a?b", "s3://KEY:hunter2@bucket/a"]
+        for text in
+            ["", " ", "s3://", "gs://bucket", "file://host/path", "s3://bucket/a?b", "s3://KEY:hunter2@bucket/a"]
         {
             let message = Location::parse(text).expect_err(text).to_string();
             assert!(!message.contains("hunter2"), "{message}");

@@ -146,21 +146,38 @@ fn validate_arm(spec: &ExperimentSpec, arm: &Arm) -> Result<(), Error> {
     Ok(())
 }
 
-fn grid(spec: &ExperimentSpec) -> Result<(), Error> {
+/// A factor of the grid that is written in the spec.
+struct Factor {
+    name: &'static str,
+    levels: Vec<String>,
+    /// Whether an arm decides the factor in all its stages.
+    decided_by: fn(&Arm) -> bool,
+}
+
+fn factors(spec: &ExperimentSpec) -> Vec<Factor> {
     let grid = &spec.grid;
-    let texts =
-        |levels: &Option<Vec<f64>>| levels.as_ref().map(|levels| levels.iter().map(|l| format!("{l:e}")).collect());
-    let batch_sizes = grid.batch_size.as_ref().map(|levels| levels.iter().map(u32::to_string).collect());
-    let augments = grid.augment.as_ref().map(|levels| levels.iter().map(|a| a.name().to_owned()).collect());
-    let factors: [(&str, Option<Vec<String>>, fn(&Arm) -> bool); 3] = [
-        ("batch_size", batch_sizes, |arm| arm.batch_size.is_some()),
-        ("lr", texts(&grid.lr), |arm| arm.lr.is_some() || arm.stages.iter().all(|stage| stage.lr.is_some())),
-        ("augment", augments, |arm| arm.augment.is_some() || arm.stages.iter().all(|stage| stage.augment.is_some())),
-    ];
+    let batch_size = grid.batch_size.as_ref().map(|levels| Factor {
+        name: "batch_size",
+        levels: levels.iter().map(u32::to_string).collect(),
+        decided_by: |arm| arm.batch_size.is_some(),
+    });
+    let lr = grid.lr.as_ref().map(|levels| Factor {
+        name: "lr",
+        levels: levels.iter().map(|level| format!("{level:e}")).collect(),
+        decided_by: |arm| arm.lr.is_some() || arm.stages.iter().all(|stage| stage.lr.is_some()),
+    });
+    let augment = grid.augment.as_ref().map(|levels| Factor {
+        name: "augment",
+        levels: levels.iter().map(|level| level.name().to_owned()).collect(),
+        decided_by: |arm| arm.augment.is_some() || arm.stages.iter().all(|stage| stage.augment.is_some()),
+    });
+    [batch_size, lr, augment].into_iter().flatten().collect()
+}
+
+fn grid(spec: &ExperimentSpec) -> Result<(), Error> {
     let mut runs = spec.arm.len() as u128 * spec.seeds.list().len() as u128;
-    for (factor, levels, arm_decides) in factors {
-        let Some(levels) = levels else { continue };
-        let place = format!("grid.{factor}");
+    for Factor { name, levels, decided_by } in factors(spec) {
+        let place = format!("grid.{name}");
         if levels.is_empty() {
             return invalid(
                 place,
@@ -168,17 +185,17 @@ fn grid(spec: &ExperimentSpec) -> Result<(), Error> {
             );
         }
         unique(&place, levels.iter().map(String::as_str))?;
-        if let Some(arm) = spec.arm.iter().find(|arm| arm_decides(arm)) {
+        if let Some(arm) = spec.arm.iter().find(|arm| decided_by(arm)) {
             let cause = format!(
-                "arm {:?} sets `{factor}` itself, so the grid's levels would change nothing; remove one of the two",
+                "arm {:?} sets `{name}` itself, so the grid's levels would change nothing; remove one of the two",
                 arm.name
             );
             return invalid(place, cause);
         }
         runs *= levels.len() as u128;
     }
-    grid.lr.iter().flatten().try_for_each(|lr| learning_rate("grid.lr", *lr))?;
-    grid.batch_size.iter().flatten().try_for_each(|size| range("grid.batch_size", *size, 1, 4096))?;
+    spec.grid.lr.iter().flatten().try_for_each(|lr| learning_rate("grid.lr", *lr))?;
+    spec.grid.batch_size.iter().flatten().try_for_each(|size| range("grid.batch_size", *size, 1, 4096))?;
     if runs > MAX_RUNS as u128 { Err(Error::TooManyRuns { runs }) } else { Ok(()) }
 }
 

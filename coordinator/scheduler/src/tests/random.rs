@@ -95,6 +95,7 @@ struct World {
     sessions: u128,
     now: Timestamp,
     started: BTreeSet<Attempt>,
+    owners: BTreeMap<Attempt, WorkerId>,
 }
 
 fn worker(index: usize) -> WorkerId {
@@ -114,6 +115,7 @@ impl World {
             sessions: 0,
             now: Timestamp(1_000_000),
             started: BTreeSet::new(),
+            owners: BTreeMap::new(),
         }
     }
 
@@ -130,6 +132,7 @@ impl World {
             let submission = (**submission).clone();
             self.stored.experiments.push(SavedExperiment { submission, cancelled: false, segments: vec![] });
         }
+        let speaker = if let Event::AttemptReported { worker, .. } = event { Some(worker) } else { None };
         let mut twin = self.scheduler.clone();
         let effects = self.scheduler.handle(self.now, event.clone());
         assert_eq!(twin.handle(self.now, event), effects, "the same event has the same effects");
@@ -137,13 +140,36 @@ impl World {
         self.scheduler.check_invariants().expect("invariants hold");
         for effect in effects {
             match effect {
-                Effect::Persist(change) => self.persist(change),
+                Effect::Persist(change) => {
+                    self.check_fence(speaker, &change);
+                    self.persist(change);
+                }
                 Effect::Send { worker, session, message } => self.deliver(worker, session, message),
                 Effect::Reject(_) => {}
             }
         }
         let restored = Scheduler::restore(config(), self.now, self.stored.clone()).expect("what is stored restores");
         assert_eq!(without_leases(&restored), without_leases(&self.scheduler));
+    }
+
+    /// What is stored of an attempt is said by its own worker, and of the last attempt alone.
+    fn check_fence(&mut self, speaker: Option<WorkerId>, change: &Change) {
+        let attempt = match change {
+            Change::AttemptStarted { attempt, .. } | Change::EpochCommitted { attempt, .. } => {
+                assert_eq!(speaker, Some(self.owners[attempt]), "{change:?}");
+                *attempt
+            }
+            Change::AttemptEnded { attempt, .. } => {
+                assert!(speaker.is_none_or(|speaker| speaker == self.owners[attempt]), "{change:?}");
+                *attempt
+            }
+            Change::AttemptAssigned { attempt, worker, .. } => {
+                self.owners.insert(*attempt, *worker);
+                return;
+            }
+            Change::SegmentAdded { .. } | Change::SegmentChanged { .. } | Change::ExperimentCancelled { .. } => return,
+        };
+        assert_eq!(attempt.number, self.saved(attempt.segment).attempts, "{change:?}");
     }
 
     fn saved(&mut self, id: SegmentId) -> &mut SavedSegment {
@@ -328,8 +354,6 @@ fn without_leases(scheduler: &Scheduler) -> Vec<(SegmentId, State, u32, u32, u32
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
     #[test]
     fn nothing_breaks_and_everything_ends(steps in prop::collection::vec(step(), 1..120)) {
         let mut world = World::new();
