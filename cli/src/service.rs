@@ -1,7 +1,7 @@
 //! The coordinator in this process: started for `up` and `coordinator`, told to stop by a signal, stopped in order.
 
 use std::{
-    io::Write,
+    io::{IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
@@ -120,7 +120,11 @@ pub fn log(global: &Global, level: &'static str) {
     };
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
     // A second logger in one process is impossible: commands run once.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
 }
 
 /// Writes the URL where scripts wait for it: the file appears with all of its content.

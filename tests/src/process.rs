@@ -50,8 +50,7 @@ impl Program {
     }
 
     /// A command that starts it. What the environment says to these programs is taken out, so that a developer's own
-    /// settings change no test. OpenMP's threads sleep when they wait: spinning ones take the processor from each other
-    /// on a busy machine.
+    /// settings change no test.
     pub fn command(self) -> Command {
         let mut command = Command::new(self.path());
         for (name, _) in env::vars_os() {
@@ -59,7 +58,7 @@ impl Program {
                 command.env_remove(name);
             }
         }
-        command.env("OMP_WAIT_POLICY", "passive").stdin(Stdio::null());
+        command.stdin(Stdio::null());
         command
     }
 }

@@ -1,7 +1,6 @@
 //! Running other programs, with messages that say which one failed and what can be done.
 
 use std::{
-    ffi::OsStr,
     path::Path,
     process::{Command, Stdio},
 };
@@ -16,7 +15,17 @@ pub fn headline(text: &str) {
 /// How a command looks on a command line.
 pub fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it.
+pub fn quoted(word: &str) -> String {
+    let plain = |character: char| character.is_alphanumeric() || "-_./:=,+@%".contains(character);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// Runs to the end with output going where ours goes.

@@ -62,7 +62,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     eprintln!("they listen at {} and keep their state in {}", up.url, up.state.display());
 
     let ceteris = |arguments: &[&str]| {
-        eprintln!("\n$ ceteris {}", arguments.join(" "));
+        let words: Vec<String> = arguments.iter().map(|word| command::quoted(word)).collect();
+        eprintln!("\n$ ceteris {}", words.join(" "));
         let mut command = Command::new(programs.ceteris());
         command.current_dir(&workspace.root).env("CETERIS_COORDINATOR", &up.url).args(arguments);
         command::run(&mut command).with_context(|| format!("see also {}", up.log.display()))

@@ -55,26 +55,24 @@ impl Options {
 /// # Errors
 /// When there is no such experiment, or when the coordinator stays away.
 pub async fn follow(global: &Global, experiment: &str) -> Result<Experiment, Failure> {
-    let mut display = Display::new(global);
     let mut client = global.connect().await?;
-    let mut last_heard = Instant::now();
-    let mut away = false;
+    let mut following = Following { global, display: Display::new(global), last_heard: Instant::now(), away: false };
     loop {
-        let lost = match stream(&mut client, experiment, &mut display, &mut last_heard, &mut away).await {
+        let lost = match following.stream(&mut client, experiment).await {
             Ok(Some(end)) => {
-                display.finish();
+                following.display.finish();
                 return Ok(end);
             }
             Ok(None) => Failure::infrastructure("the coordinator ended the stream before the experiment ended"),
             Err(failure) => failure,
         };
-        if lost.exit != Exit::Infrastructure || last_heard.elapsed() > PATIENCE {
-            display.finish();
+        if lost.exit != Exit::Infrastructure || following.last_heard.elapsed() > PATIENCE {
+            following.display.finish();
             return Err(lost);
         }
-        if !away {
-            display.say(global, "the coordinator is away; the experiment goes on where it was when it is back");
-            away = true;
+        if !following.away {
+            following.say("the coordinator is away; trying again");
+            following.away = true;
         }
         tokio::time::sleep(RETRY_EVERY).await;
         if let Ok(again) = global.connect().await {
@@ -83,25 +81,40 @@ pub async fn follow(global: &Global, experiment: &str) -> Result<Experiment, Fai
     }
 }
 
-async fn stream(
-    client: &mut Client,
-    experiment: &str,
-    display: &mut Display,
-    last_heard: &mut Instant,
-    away: &mut bool,
-) -> Result<Option<Experiment>, Failure> {
-    let request = v1::ExperimentRequest { experiment: experiment.to_owned() };
-    let mut documents = client.rpc.watch_experiment(request).await?.into_inner();
-    while let Some(document) = documents.message().await? {
-        (*last_heard, *away) = (Instant::now(), false);
-        let state = Experiment::from_json(&document.json)
-            .map_err(|error| Failure::usage(format!("the coordinator's answer is not understood: {error}")))?;
-        display.update(&state);
-        if state.state.is_terminal() {
-            return Ok(Some(state));
+/// What outlives a lost connection.
+struct Following<'a> {
+    global: &'a Global,
+    display: Display,
+    last_heard: Instant,
+    away: bool,
+}
+
+impl Following<'_> {
+    /// Until the experiment ends; none where the stream ended before.
+    async fn stream(&mut self, client: &mut Client, experiment: &str) -> Result<Option<Experiment>, Failure> {
+        let request = v1::ExperimentRequest { experiment: experiment.to_owned() };
+        let mut documents = client.rpc.watch_experiment(request).await?.into_inner();
+        while let Some(document) = documents.message().await? {
+            self.last_heard = Instant::now();
+            if std::mem::take(&mut self.away) {
+                self.say("the coordinator is back");
+            }
+            let state = Experiment::from_json(&document.json)
+                .map_err(|error| Failure::usage(format!("the coordinator's answer is not understood: {error}")))?;
+            self.display.update(&state);
+            if state.state.is_terminal() {
+                return Ok(Some(state));
+            }
+        }
+        Ok(None)
+    }
+
+    fn say(&self, text: &str) {
+        match &self.display {
+            Display::Bars(bars) => bars.all.println(text).unwrap_or_default(),
+            Display::Nothing | Display::Lines(_) => self.global.note(text),
         }
     }
-    Ok(None)
 }
 
 /// Says how it ended and where to go on.
@@ -143,15 +156,10 @@ impl Display {
     fn update(&mut self, experiment: &Experiment) {
         match self {
             Self::Nothing => {}
-            Self::Lines(lines) => lines.next(experiment).iter().for_each(|line| eprintln!("{}", output::printable(line))),
+            Self::Lines(lines) => {
+                lines.next(experiment).iter().for_each(|line| eprintln!("{}", output::printable(line)))
+            }
             Self::Bars(bars) => bars.update(experiment),
-        }
-    }
-
-    fn say(&self, global: &Global, text: &str) {
-        match self {
-            Self::Bars(bars) => bars.all.println(text).unwrap_or_default(),
-            Self::Nothing | Self::Lines(_) => global.note(text),
         }
     }
 

@@ -10,7 +10,6 @@ pub mod checkpoint;
 pub mod data;
 pub mod engine;
 pub mod files;
-pub mod metrics;
 pub mod model;
 pub mod serve;
 pub mod tensors;

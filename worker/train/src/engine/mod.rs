@@ -19,6 +19,7 @@ use ceteris_shared::{
     ids::Epoch,
     plan::EpochWork,
     predictions::Predictions,
+    stats::{Confusion, Labelled, auc_one_vs_rest, log_loss},
     trainer::{EpochReport, FailureCause, MetricPoint, Report, Scored, Spent, Train},
 };
 
@@ -30,7 +31,6 @@ use crate::{
     adam::Adam,
     checkpoint::Parts,
     data, files,
-    metrics::{Scores, score},
     model::{DenseNet121, Part},
     tensors,
 };
@@ -40,6 +40,9 @@ use inputs::Inputs;
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// Points of `step_loss` in an epoch at most; longer epochs report every k-th step.
 const STEP_POINTS: usize = 1000;
+
+/// The threshold of the accuracy that is watched while training; the endpoint's is chosen when arms are compared.
+const EVEN: f64 = 0.5;
 
 /// How an execution ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,12 +140,7 @@ impl Execution<'_> {
         let mut metrics = steps.points;
         for (scored, predictions) in &predictions {
             if *scored == Scored::Split(Split::Val) {
-                let labels: Vec<u32> = predictions.samples.iter().map(|s| self.inputs.dataset.label(*s)).collect();
-                metrics.extend(
-                    score(predictions, &labels)
-                        .into_iter()
-                        .flat_map(|scores| points(work.epoch, steps.steps, Split::Val, &scores)),
-                );
+                metrics.extend(self.points(work.epoch, steps.steps, Split::Val, predictions)?);
             }
         }
         let (parts, predictions) = self.write(work, first, &network, &adam, &predictions)?;
@@ -197,13 +195,24 @@ impl Execution<'_> {
         files::sync_folder(&folder).and_then(|()| files::sync_folder(&self.request.directory)).map_err(failed)?;
         Ok((parts, written))
     }
-}
 
-/// The scores of a split at an epoch's end, as points.
-fn points(epoch: Epoch, step: u32, split: Split, scores: &Scores) -> Vec<MetricPoint> {
-    let named = [("loss", Some(scores.loss)), ("accuracy", Some(scores.accuracy)), ("auc", scores.auc)];
-    let point = |(name, value): (&str, Option<f64>)| {
-        value.map(|value| MetricPoint { epoch, step, split, name: name.to_owned(), value })
-    };
-    named.into_iter().filter_map(point).collect()
+    /// The scores of a split at an epoch's end, as points. What is undefined has none.
+    fn points(
+        &self,
+        epoch: Epoch,
+        step: u32,
+        split: Split,
+        predictions: &Predictions,
+    ) -> Result<Vec<MetricPoint>, Error> {
+        let labels = predictions.samples.iter().map(|sample| self.inputs.dataset.label(*sample)).collect();
+        let labelled = Labelled::new(predictions.classes, labels, predictions.probabilities.clone())
+            .map_err(|error| Error::Unfit(error.to_string()))?;
+        let decisions = Confusion::at_threshold(&labelled, EVEN).unwrap_or_else(|| Confusion::most_probable(&labelled));
+        let named =
+            [("loss", log_loss(&labelled)), ("accuracy", decisions.accuracy()), ("auc", auc_one_vs_rest(&labelled))];
+        let point = |(name, value): (&str, Option<f64>)| {
+            value.map(|value| MetricPoint { epoch, step, split, name: name.to_owned(), value })
+        };
+        Ok(named.into_iter().filter_map(point).collect())
+    }
 }
