@@ -212,11 +212,19 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// A document as its type.
+/// An answer's document as its type.
 ///
 /// # Errors
 /// When the coordinator speaks another version of it.
 pub fn parse<T: Document>(answer: tonic::Response<v1::Document>) -> Result<T, Failure> {
-    T::from_json(&answer.into_inner().json)
+    read(answer.get_ref())
+}
+
+/// A document as its type.
+///
+/// # Errors
+/// As [`parse`].
+pub fn read<T: Document>(document: &v1::Document) -> Result<T, Failure> {
+    T::from_json(&document.json)
         .map_err(|error| Failure::infrastructure(format!("the coordinator's answer is not understood: {error}")))
 }

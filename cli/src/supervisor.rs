@@ -4,8 +4,10 @@
 //! shown, and its log has the rest.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{Read, Seek, SeekFrom},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -32,12 +34,16 @@ const SHOWN_LINES: usize = 8;
 pub struct Worker {
     /// The program.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Its own folder.
+    pub state: PathBuf,
+    /// Its other arguments.
     pub arguments: Vec<String>,
     /// Handed over in the environment, where other users do not see it.
     pub token: Option<Token>,
     /// Where its messages go.
     pub log: PathBuf,
+    /// Where its process id is written, so that the next start finds it if this process is killed.
+    pub pid: PathBuf,
 }
 
 /// A program of ceteris: beside this one, else on the PATH.
@@ -61,6 +67,7 @@ pub fn find_program(name: &str) -> Result<PathBuf, Failure> {
 pub async fn keep(global: &Global, worker: &Worker, stop: impl Future<Output = ()>) -> Result<(), Failure> {
     let mut stop = std::pin::pin!(stop);
     let mut pause = FIRST_PAUSE;
+    end_orphan(global, worker).await;
     loop {
         let mut child = spawn(worker)?;
         let began = Instant::now();
@@ -84,6 +91,8 @@ fn spawn(worker: &Worker) -> Result<Child, Failure> {
     let mut command = Command::new(&worker.program);
     command
         .args(&worker.arguments)
+        .arg("--state")
+        .arg(&worker.state)
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(opening)?)
         .stderr(log)
@@ -93,7 +102,36 @@ fn spawn(worker: &Worker) -> Result<Child, Failure> {
     if let Some(token) = &worker.token {
         command.env(crate::context::TOKEN_VARIABLE, token.expose());
     }
-    command.spawn().map_err(|error| Failure::io(format!("start {}", worker.program.display()), &error))
+    let child = command.spawn().map_err(|error| Failure::io(format!("start {}", worker.program.display()), &error))?;
+    let id = child.id().map(|id| id.to_string()).unwrap_or_default();
+    std::fs::write(&worker.pid, id).map_err(|error| Failure::io(format!("write {}", worker.pid.display()), &error))?;
+    Ok(child)
+}
+
+/// Ends the worker of a predecessor that was killed: it holds the state folder that the new one needs. A process that
+/// merely has its number by now is left alone, which is known by its command line.
+async fn end_orphan(global: &Global, worker: &Worker) {
+    let text = std::fs::read_to_string(&worker.pid).unwrap_or_default();
+    let Some(pid) = text.parse().ok().and_then(rustix::process::Pid::from_raw) else { return };
+    let command_line = format!("/proc/{text}/cmdline");
+    let runs = || std::fs::read(&command_line).is_ok_and(|line| is_worker(&line, worker));
+    if !runs() {
+        return;
+    }
+    global.note("ending the worker that an earlier `ceteris up` left behind");
+    let began = Instant::now();
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    while runs() && began.elapsed() < GRACE {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Whether a command line, as /proc has it, is that of a worker on the same state folder.
+fn is_worker(command_line: &[u8], worker: &Worker) -> bool {
+    let arguments: Vec<&OsStr> = command_line.split(|byte| *byte == 0).map(OsStr::from_bytes).collect();
+    let program = arguments.first().and_then(|program| Path::new(program).file_name());
+    program == worker.program.file_name()
+        && arguments.windows(2).any(|pair| pair[0] == "--state" && pair[1] == worker.state.as_os_str())
 }
 
 /// Asks the worker to end and waits; kills it if it takes too long.
@@ -153,7 +191,15 @@ mod tests {
 
     fn shell(script: &str, log: &Path) -> Worker {
         let arguments = vec!["-c".to_owned(), script.to_owned()];
-        Worker { program: "/bin/sh".into(), arguments, token: None, log: log.to_owned() }
+        let beside = |name| log.with_file_name(name);
+        Worker {
+            program: "/bin/sh".into(),
+            state: beside("state"),
+            arguments,
+            token: None,
+            log: log.to_owned(),
+            pid: beside("pid"),
+        }
     }
 
     #[tokio::test]
@@ -176,6 +222,19 @@ mod tests {
         let keeping = keep(&global, &worker, started_again);
         tokio::time::timeout(Duration::from_secs(30), keeping).await.unwrap().unwrap();
         assert_eq!(std::fs::read_to_string(&log).unwrap(), "no libtorch\nasked to end\n");
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_predecessor_left_is_ended_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        // A loop, so that the shell does not become its last command.
+        let (global, worker) = (global(), shell("while :; do sleep 0.1; done", &folder.path().join("log")));
+        let mut orphan = spawn(&worker).unwrap();
+        let another = Worker { state: folder.path().join("other"), ..worker.clone() };
+        end_orphan(&global, &another).await;
+        assert!(orphan.try_wait().unwrap().is_none(), "another's worker was ended");
+        let ended = tokio::join!(end_orphan(&global, &worker), orphan.wait()).1;
+        assert!(!ended.unwrap().success());
     }
 
     #[test]

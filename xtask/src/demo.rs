@@ -45,6 +45,7 @@ pub struct Options {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let programs = programs::build(workspace, &programs::Options { release: false })?;
     let directory = workspace.root.join(".ceteris/demo");
+    refuse_if_running(&directory)?;
     command::empty_folder(&directory)?;
 
     let import = match &options.data {
@@ -74,6 +75,16 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     ceteris(&["submit", SPEC, "--follow"])?;
     ceteris(&["compare", EXPERIMENT])?;
     farewell(workspace, &programs, up, options.keep);
+    Ok(())
+}
+
+/// A demo that was kept, or whose task was killed, still uses its folder.
+fn refuse_if_running(directory: &Path) -> Result<()> {
+    let process = fs::read_to_string(directory.join("state/up.lock")).unwrap_or_default().trim().to_owned();
+    let program = fs::read_to_string(Path::new("/proc").join(&process).join("comm")).unwrap_or_default();
+    if !process.is_empty() && program.trim() == "ceteris" {
+        bail!("a demo is still running: stop it with `kill {process}`, then run this again");
+    }
     Ok(())
 }
 

@@ -29,7 +29,7 @@ pub struct Plan {
 impl Plan {
     /// What the demo trains on: AUC ends between chance and certainty.
     pub fn demo() -> Self {
-        Self { seed: 0, size: 96, per_class: [120, 40, 40], opacity: 0.24 }
+        Self { seed: 0, size: 96, per_class: [120, 40, 40], opacity: 0.3 }
     }
 }
 

@@ -24,6 +24,9 @@ impl Options {
         let answer = global.connect().await?.rpc.cancel_experiment(request).await?;
         let experiment = client::parse::<Experiment>(answer)?;
         global.note(render::experiment::headline(&experiment));
+        if !experiment.state.is_terminal() {
+            global.note("what is in flight is being stopped");
+        }
         output::print(&experiment, global.output)
     }
 }

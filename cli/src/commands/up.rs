@@ -83,7 +83,9 @@ impl Options {
         .await?;
         let worker = Worker {
             program: worker,
-            arguments: self.worker_arguments(&service.url, &store, &state),
+            arguments: self.worker_arguments(&service.url, &store),
+            state: state.join("worker"),
+            pid: state.join("worker.pid"),
             token: global.token()?,
             log: state.join("worker.log"),
         };
@@ -94,9 +96,8 @@ impl Options {
         kept.and(service.stop().await)
     }
 
-    fn worker_arguments(&self, url: &str, store: &str, state: &Path) -> Vec<String> {
+    fn worker_arguments(&self, url: &str, store: &str) -> Vec<String> {
         let mut arguments: Vec<String> = vec!["--coordinator".into(), url.into(), "--store".into(), store.into()];
-        arguments.extend(["--state".to_owned(), state.join("worker").display().to_string()]);
         arguments.extend(self.device.iter().flat_map(|device| ["--device".to_owned(), device.clone()]));
         let numbers = [("--slots", self.slots), ("--threads", self.threads)];
         let numbers = numbers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_string())));

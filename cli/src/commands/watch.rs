@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use ceteris_proto::v1;
 use ceteris_shared::{
-    document::{Document, Experiment, State},
+    document::{Experiment, State},
     ids::RunId,
 };
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 
 use crate::{
-    client::Client,
+    client::{self, Client},
     context::Global,
     failure::{Exit, Failure},
     output, progress,
@@ -95,12 +95,11 @@ impl Following<'_> {
         let request = v1::ExperimentRequest { experiment: experiment.to_owned() };
         let mut documents = client.rpc.watch_experiment(request).await?.into_inner();
         while let Some(document) = documents.message().await? {
+            let state = client::read::<Experiment>(&document)?;
             self.last_heard = Instant::now();
             if std::mem::take(&mut self.away) {
                 self.say("the coordinator is back");
             }
-            let state = Experiment::from_json(&document.json)
-                .map_err(|error| Failure::usage(format!("the coordinator's answer is not understood: {error}")))?;
             self.display.update(&state);
             if state.state.is_terminal() {
                 return Ok(Some(state));

@@ -33,7 +33,7 @@ impl ReadOut for Comparison {
         }
         if !self.contrasts.is_empty() {
             text += &title(self, "contrasts");
-            text.extend(self.contrasts.iter().map(|each| contrast(each)));
+            text.extend(self.contrasts.iter().map(contrast));
         }
         if !self.refused.is_empty() {
             text += &title(self, "not comparable");
@@ -176,7 +176,8 @@ fn over_seeds(comparison: &Comparison, scored: &Scored) -> Table {
     let mut table = Table::new(["arm", ">runs", ">epochs", "accuracy", "precision", "recall", "f1", "auc", "loss"]);
     for arm in &comparison.arms {
         let summary = scored.summary(&arm.summary);
-        let cell = |name: &str| summary.and_then(|summary| summary.get(name)).map_or_else(|| "-".to_owned(), spread);
+        let of = |each: &Spread| spread(each, arm.runs.len() as u64);
+        let cell = |name: &str| summary.and_then(|summary| summary.get(name)).map_or_else(|| "-".to_owned(), of);
         let [accuracy, precision, recall, f1, auc, loss] = SCORES.map(cell);
         let runs = arm.runs.len().to_string();
         table.row([arm.name.clone(), runs, epochs_trained(arm), accuracy, precision, recall, f1, auc, loss]);
@@ -194,12 +195,13 @@ fn epochs_trained(arm: &ComparisonArm) -> String {
     }
 }
 
-fn spread(spread: &Spread) -> String {
-    if spread.runs == 1 {
-        format!("{:.4}", spread.mean)
-    } else {
-        format!("{:.4} ({:.4}–{:.4})", spread.mean, spread.min, spread.max)
-    }
+/// Says over how many runs it is where it is undefined for some.
+fn spread(spread: &Spread, runs: u64) -> String {
+    let range = match spread.runs {
+        1 => format!("{:.4}", spread.mean),
+        _ => format!("{:.4} ({:.4}–{:.4})", spread.mean, spread.min, spread.max),
+    };
+    if spread.runs < runs { format!("{range} [{} of {runs} runs]", spread.runs) } else { range }
 }
 
 fn each_run(comparison: &Comparison, scored: &Scored) -> Table {

@@ -50,9 +50,10 @@ impl Scheduler {
     }
 }
 
-/// Slots of a connected worker that no live attempt has.
+/// Slots of a connected worker that no live attempt has; none of one that is leaving.
 pub(crate) fn free_slots(worker: &Worker) -> usize {
-    worker.connection.as_ref().map_or(0, |connection| connection.slots.saturating_sub(worker.held.len()))
+    let staying = worker.connection.as_ref().filter(|connection| !connection.leaving);
+    staying.map_or(0, |connection| connection.slots.saturating_sub(worker.held.len()))
 }
 
 fn remaining(segment: &Segment) -> ceteris_shared::plan::Work {

@@ -32,7 +32,10 @@ impl Scheduler {
             Report::Started => self.started(now, attempt, effects),
             Report::EpochCommitted(committed) => self.commit(now, worker, attempt, committed, effects),
             Report::Finished => self.finished(now, attempt, effects),
-            Report::Stopped => self.end_attempt(now, attempt, AttemptEnd::Stopped, effects),
+            Report::Stopped => {
+                self.note_leaving(worker, attempt);
+                self.end_attempt(now, attempt, AttemptEnd::Stopped, effects);
+            }
             Report::Failed { cause, message } => {
                 self.end_attempt(now, attempt, AttemptEnd::Failed { cause, message }, effects);
             }

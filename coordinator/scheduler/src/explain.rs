@@ -80,7 +80,8 @@ impl Scheduler {
             }
             State::Queued { .. } => {
                 let connections = self.workers.values().filter_map(|worker| worker.connection.as_ref());
-                let (workers, slots) = connections.fold((0, 0), |(n, slots), c| (n + 1, slots + c.slots));
+                let staying = connections.filter(|connection| !connection.leaving);
+                let (workers, slots) = staying.fold((0, 0), |(n, slots), c| (n + 1, slots + c.slots));
                 if workers == 0 {
                     return Why::NoWorker;
                 }
@@ -114,7 +115,7 @@ impl fmt::Display for Why {
             Self::NoWorker => f.write_str("ready, but no worker is connected: start `ceteris-worker`"),
             Self::NoFreeSlot { workers, slots, ahead } => write!(
                 f,
-                "ready, but all {slots} slots of {workers} connected workers are taken; {ahead} segments come before it"
+                "ready, but no slot is free (connected workers: {workers}, their slots: {slots}); segments before it: {ahead}"
             ),
             Self::OnWorker { worker, connected: true, .. } => write!(f, "on worker {}", worker.short()),
             Self::OnWorker { worker, connected: false, left } => write!(

@@ -105,6 +105,8 @@ pub(crate) struct Connection {
     pub(crate) session: SessionId,
     pub(crate) slots: usize,
     pub(crate) environment: Environment,
+    /// It has stopped an attempt unasked: it is shutting down.
+    pub(crate) leaving: bool,
 }
 
 /// A worker that is connected, or that an attempt is still believed alive on.

@@ -19,7 +19,7 @@ impl Scheduler {
         let WorkerConnected { worker, session, slots, environment, running } = connected;
         let slots = slots.min(MAX_SLOTS) as usize;
         let entry = self.workers.entry(worker).or_default();
-        entry.connection = Some(Connection { session, slots, environment });
+        entry.connection = Some(Connection { session, slots, environment, leaving: false });
         let held: Vec<SegmentId> = entry.held.iter().copied().collect();
 
         let running: BTreeSet<Attempt> = running.into_iter().collect();
@@ -73,6 +73,14 @@ impl Scheduler {
                 Ok(_) => self.set_lease(attempt.segment, now.after(self.config.lease), now),
                 Err(rejection) => self.revoke(worker, attempt, rejection, effects),
             }
+        }
+    }
+
+    /// A worker that stops an attempt unasked is shutting down: it gets no other until it connects again.
+    pub(crate) fn note_leaving(&mut self, worker: WorkerId, attempt: Attempt) {
+        let asked = self.segments.get(&attempt.segment).is_some_and(|s| matches!(s.state, State::Stopping { .. }));
+        if let Some(connection) = self.workers.get_mut(&worker).and_then(|worker| worker.connection.as_mut()) {
+            connection.leaving |= !asked;
         }
     }
 

@@ -113,8 +113,13 @@ fn blob_code(error: &ceteris_blob::Error) -> Code {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = error.code();
-        if matches!(code, Code::Internal | Code::DataLoss | Code::ResourceExhausted | Code::Unavailable) {
-            tracing::error!(%error, ?code, "a call failed");
+        match code {
+            Code::Internal | Code::DataLoss | Code::ResourceExhausted => {
+                tracing::error!(%error, ?code, "a call failed")
+            }
+            // A shutdown, or a store that was away for a moment: the caller is told to try again.
+            Code::Unavailable => tracing::debug!(%error, "a call was put off"),
+            _ => {}
         }
         match error {
             Error::Client(status) => *status,

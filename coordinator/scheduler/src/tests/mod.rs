@@ -60,7 +60,7 @@ fn a_lost_attempt_resumes_from_the_deepest_checkpoint() {
     let second = Attempt { number: 2, ..first };
     assert!(matches!(f.state(0), State::Queued { .. }), "the only connected worker is busy with the other seed");
     let busy = f.started(1);
-    f.report(1, busy, Report::Stopped);
+    f.report(1, busy, failed(INFRASTRUCTURE));
     let start = f.last_start(1);
     assert_eq!((start.attempt, start.start), (second, Start::Checkpoint(manifest(first, 1))));
     assert_eq!(start.work.epochs.iter().map(|work| work.epoch).collect::<Vec<_>>(), [Epoch(2)]);
@@ -70,6 +70,19 @@ fn a_lost_attempt_resumes_from_the_deepest_checkpoint() {
     assert!(f.sent(0).contains(&revoked));
     f.report(0, first, Report::Finished);
     assert!(f.sent(0).contains(&revoked), "a stale report is answered with a revocation");
+}
+
+#[test]
+fn a_worker_that_stops_unasked_is_given_nothing_until_it_connects_again() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    let stopped = f.started(0);
+    f.report(0, stopped, Report::Stopped);
+    let started = |f: &Fixture| f.sent(0).iter().any(|message| matches!(message, Message::Start(_)));
+    assert!(!started(&f), "no attempt number is spent on a worker that is shutting down");
+    f.disconnect(0, 0);
+    f.connect(0, 1, 1, &[]);
+    assert_eq!(f.last_start(0).attempt, Attempt { number: 2, ..stopped });
 }
 
 #[test]
