@@ -44,7 +44,7 @@ impl Config {
 pub enum Error {
     #[error(
         "{listen} can be reached from other machines, and without a token anyone there could run experiments: give \
-         a token, or listen on 127.0.0.1"
+         a token (CETERIS_TOKEN or --token-file), or listen on 127.0.0.1"
     )]
     OpenToAll { listen: SocketAddr },
     #[error(

@@ -94,7 +94,7 @@ impl Service {
         match self.store.find_weights(name).await {
             Err(store::Error::NotFound { .. }) => {
                 let known = self.store.weights().await?.into_iter().map(|record| record.name).collect();
-                Err(unknown("weights", name, known, "ceteris weights import FILE --name NAME"))
+                Err(unknown("weights file", name, known, "ceteris weights import FILE --name NAME"))
             }
             found => Ok(found?),
         }
