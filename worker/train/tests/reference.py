@@ -4,6 +4,7 @@
     reference.py load FOLDER     the probabilities of FOLDER/checkpoint.safetensors, loaded with strict=True
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -27,6 +28,9 @@ def make(folder):
     images = torch.randn(4, 3, 64, 64)
     labels = torch.tensor([3, 0, 999, 500])
     save_file(state(network), folder / "weights.safetensors")
+    torch.save(network.state_dict(), folder / "zip.pth")
+    torch.save(network.state_dict(), folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    torch.save(old_names(network.state_dict()), folder / "old-names.pth", _use_new_zipfile_serialization=False)
     network.eval()
     with torch.no_grad():
         save_file({"images": images, "logits": network(images)}, folder / "forward.safetensors")
@@ -36,6 +40,12 @@ def make(folder):
 
 def state(network):
     return {name: tensor for name, tensor in network.state_dict().items() if "num_batches" not in name}
+
+
+def old_names(tensors):
+    """The names of the files that torchvision published: `norm.1` where the network has `norm1`."""
+    pattern = re.compile(r"(denselayer\d+\.(?:norm|conv))(\d)\.")
+    return {pattern.sub(r"\1.\2.", name): tensor for name, tensor in tensors.items()}
 
 
 def upper(network):

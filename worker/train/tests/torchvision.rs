@@ -84,6 +84,24 @@ fn logits_statistics_and_adam_steps_are_torchvisions() {
     adam_steps(load().trained_from(Part::Block4), folder, &device);
 }
 
+#[test]
+fn imported_weights_files_give_torchvisions_logits() {
+    let Some(python) = python("imported_weights_files_give_torchvisions_logits") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    ask(&python, "make", folder);
+    let device = backend::open(DeviceName::Cpu, 1).unwrap();
+    let expected = &read(folder, "forward").0["logits"];
+    for file in ["zip.pth", "legacy.pth", "old-names.pth", "weights.safetensors"] {
+        let imported = folder.join("imported.safetensors");
+        ceteris::weights_file::convert(&folder.join(file), &imported).unwrap();
+        let network = DenseNet121::from_file(&imported, 1000, &device).unwrap();
+        let off = difference(&HostTensor::of(network.forward(images(folder, &device))), expected);
+        eprintln!("{file}: logits differ by {off:e}");
+        assert!(off < 1e-4, "{file}: logits differ by {off}");
+    }
+}
+
 /// Four steps on the last block with BatchNorm in inference mode: what single precision can compare.
 fn adam_steps(mut network: DenseNet121, folder: &Path, device: &Device) {
     let mut expected = read(folder, "trained");
