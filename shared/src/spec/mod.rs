@@ -5,15 +5,16 @@
 //! every default, so that nothing after it has to know where a value came from.
 
 mod document;
+mod endpoint;
 mod parse;
 mod resolve;
 mod validate;
 
 pub use document::{
-    Arch, Arm, Augment, Budget, Compare, Controls, Correction, Data, Endpoint, EndpointEpoch, ExperimentSpec, Grid,
-    Init, Metric, Model, Optimizer, OptimizerName, Overrides, Precision, Schedule, Score, Seeds, Stage, Threshold,
-    Trainable,
+    Arch, Arm, Augment, Budget, Compare, Controls, Correction, Data, ExperimentSpec, Grid, Init, Model, Optimizer,
+    OptimizerName, Overrides, Precision, Schedule, Seeds, Stage, Trainable,
 };
+pub use endpoint::{Endpoint, EndpointEpoch, Metric, Score, Threshold};
 pub use parse::{Format, parse};
 pub use resolve::{ResolvedArm, ResolvedStage, resolve};
 pub use validate::{name as validate_name, validate};
