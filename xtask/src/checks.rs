@@ -16,7 +16,7 @@ use crate::{
     command,
     command::headline,
     programs::{self, cargo},
-    setup::{self, seaweedfs::Server},
+    setup::{self, seaweedfs::Server, small_disk::SmallDisk},
     workspace::Workspace,
 };
 
@@ -49,6 +49,8 @@ struct Session<'a> {
     done: Vec<(&'static str, Outcome, Duration)>,
     /// The S3-compatible server, while tests may need it.
     server: Option<Server>,
+    /// A disk that tests can fill, while they may need it.
+    small_disk: Option<SmallDisk>,
     /// What the test runner said last.
     closing: Vec<String>,
 }
@@ -61,10 +63,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         environment: vec![],
         done: vec![],
         server: None,
+        small_disk: None,
         closing: vec![],
     };
     let outcome = session.steps(options);
-    session.server = None;
+    (session.server, session.small_disk) = (None, None);
     session.summary();
     outcome?;
     let failed: Vec<&str> = session.done.iter().filter(|step| step.1.is_failure()).map(|step| step.0).collect();
@@ -89,6 +92,15 @@ impl Session<'_> {
             session.server = Some(server);
             Ok(())
         })?;
+        // Mounting needs root, which CI may not be.
+        let mount = |session: &mut Self| {
+            let disk = SmallDisk::mount()?;
+            let (name, folder) = disk.environment();
+            session.environment.push((name, folder.into()));
+            session.small_disk = Some(disk);
+            Ok(())
+        };
+        self.record("small disk", mount, Outcome::Missing)?;
         if !options.no_reference {
             self.optional("reference", |session| {
                 let python = setup::reference::ensure(session.workspace)?;

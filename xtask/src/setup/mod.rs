@@ -5,6 +5,7 @@ pub mod libtorch;
 pub mod python;
 pub mod reference;
 pub mod seaweedfs;
+pub mod small_disk;
 
 use std::{fs, path::Path};
 
