@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+pub mod architecture;
 pub mod checkpoint;
 pub mod compare;
 pub mod dataset;

@@ -83,9 +83,7 @@ pub struct Link<'a> {
 impl Root<'_> {
     /// The key of epoch 0: the initial weights.
     pub fn key(&self) -> LineageKey {
-        let arch = match self.arch {
-            Arch::Densenet121 => "densenet121",
-        };
+        let arch = self.arch.name();
         LineageKey(Digest::of(
             format!(
                 "{ENCODING}\nengine={ENGINE}\narch={arch}\ninit={}\ndataset={}\nsplit={}\nseed={}\n",

@@ -54,7 +54,7 @@ impl ReadOut for Weights {
         for entry in &self.weights {
             table.row([
                 entry.name.clone(),
-                arch(entry.arch).to_owned(),
+                entry.arch.name().to_owned(),
                 entry.digest.short(),
                 entry.registered_at.to_string(),
             ]);
@@ -73,12 +73,6 @@ impl ReadOut for Weights {
             ]);
         }
         table
-    }
-}
-
-fn arch(arch: ceteris_shared::spec::Arch) -> &'static str {
-    match arch {
-        ceteris_shared::spec::Arch::Densenet121 => "densenet121",
     }
 }
 

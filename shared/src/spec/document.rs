@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Endpoint;
+use crate::architecture::Arch;
 
 /// One experiment: arms that are to be compared, and everything that is equal between them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,15 +60,6 @@ pub struct Model {
     pub arch: Arch,
     /// The initial weights.
     pub init: Init,
-}
-
-/// A known architecture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Arch {
-    /// DenseNet-121 (Huang et al., "Densely Connected Convolutional Networks", CVPR 2017), as in torchvision.
-    #[default]
-    Densenet121,
 }
 
 /// Where the weights come from.

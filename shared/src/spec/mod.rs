@@ -6,12 +6,14 @@
 
 mod document;
 mod endpoint;
+pub mod optimization;
 mod parse;
 mod resolve;
 mod validate;
 
+pub use crate::architecture::Arch;
 pub use document::{
-    Arch, Arm, Augment, Budget, Compare, Controls, Correction, Data, ExperimentSpec, Grid, Init, Model, Optimizer,
+    Arm, Augment, Budget, Compare, Controls, Correction, Data, ExperimentSpec, Grid, Init, Model, Optimizer,
     OptimizerName, Overrides, Precision, Schedule, Seeds, Stage, Trainable,
 };
 pub use endpoint::{Endpoint, EndpointEpoch, Metric, Score, Threshold};

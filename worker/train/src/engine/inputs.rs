@@ -28,7 +28,10 @@ impl Inputs {
     pub fn open(request: &Train) -> Result<Self, Error> {
         // A new level of these has to be taught to the engine before it compiles.
         let (Arch::Densenet121, Precision::Fp32, OptimizerName::Adam) =
-            (request.work.arch, request.work.precision, request.work.optimizer.name);
+            (request.work.arch, request.work.precision, request.work.optimizer.name)
+        else {
+            return Err(Error::Unfit(format!("{} is not trained by this version", request.work.arch.name())));
+        };
         let open =
             |name: &str, files| Dataset::open(files).map_err(|source| Error::Data { name: name.to_owned(), source });
         let dataset = open("of the experiment", &request.dataset)?;
