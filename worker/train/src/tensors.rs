@@ -9,7 +9,8 @@ use std::{
 use burn::tensor::Tensor;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::{files, model::Entry};
+use crate::files;
+use ceteris_shared::architecture::Entry;
 
 /// The largest file that is read: DenseNet-121 with its optimizer is 64 MB.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;

@@ -1,12 +1,23 @@
 //! The one place that knows which tensor library computes: devices, threads, and what results depend on.
 //!
-//! burn's libtorch devices are deprecated upstream in favour of its own kernels; a move to another of its backends is a
-//! change of this file.
+//! Networks are written once (`model`) on the operations that a backend gives them. On libtorch they run with its own
+//! kernels and its own autograd inside one operation of burn's (`libtorch`); on any other backend of burn's, with burn's
+//! tensors and burn's autodiff (`portable`). burn's libtorch devices are deprecated upstream in favour of its own kernels;
+//! a move to another of its backends is a change of this folder.
+
+#[cfg(feature = "libtorch")]
+mod libtorch;
+mod compute;
+mod portable;
 
 use std::{fmt, str::FromStr};
 
 use burn::tensor::{Device, Tensor};
 use ceteris_shared::{checkpoint::Environment, lineage};
+
+pub use compute::{Buffers, Compute, Float, Shapes, host};
+
+use crate::model::Unit;
 
 /// Where to compute, as written on the command line: `cpu` or `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +97,42 @@ pub fn device(name: DeviceName) -> Device {
         DeviceName::Cpu => Device::libtorch(),
         DeviceName::Cuda(index) => Device::libtorch_cuda(index),
     }
+}
+
+/// The maps after `units`, in inference mode, from `input` `[batch, channels, height, width]`. `buffers` hold the
+/// tensors of exactly these units.
+pub(crate) fn infer(units: &[Unit], buffers: &Buffers, compute: Compute, input: Tensor<4>) -> Tensor<4> {
+    if libtorch::is_libtorch(&input.device()) {
+        libtorch::infer(units, buffers, compute, input)
+    } else {
+        portable::infer(units, buffers, input)
+    }
+}
+
+/// The logits after `units`, which end with the classifier, in inference mode.
+pub(crate) fn classify(units: &[Unit], buffers: &Buffers, compute: Compute, input: Tensor<4>) -> Tensor<2> {
+    if libtorch::is_libtorch(&input.device()) {
+        libtorch::infer(units, buffers, compute, input)
+    } else {
+        portable::classify(units, buffers, input)
+    }
+}
+
+/// Logits of `units`, which end with the classifier, in training mode, differentiable in `parameters`. The statistics
+/// in `buffers` are updated.
+pub(crate) fn train(
+    units: Vec<Unit>,
+    buffers: &mut Buffers,
+    parameters: Tensor<1>,
+    compute: Compute,
+    input: Tensor<4>,
+) -> Tensor<2> {
+    if libtorch::is_libtorch(&input.device()) {
+        return libtorch::train(units, buffers, parameters, compute, input);
+    }
+    let (logits, statistics) = portable::train(&units, buffers, parameters, input);
+    buffers.statistics = statistics;
+    logits
 }
 
 /// What results computed by this thread on `device` depend on.

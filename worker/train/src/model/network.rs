@@ -1,156 +1,163 @@
-//! The network: stem, four dense blocks with transitions between them, final normalisation, classifier.
+//! A network on a device: what is frozen, what is trained, and the passes through both.
+//!
+//! It runs in two pieces: what lies below the freeze boundary, in inference mode and without a tape, then what is
+//! trained. Frozen tensors are in buffers of their own that nothing writes to.
 
-use burn::{
-    module::{Module, Param},
-    nn::{
-        PaddingConfig2d,
-        conv::{Conv2d, Conv2dConfig},
-    },
-    tensor::{
-        Device, Tensor,
-        activation::relu,
-        module::{adaptive_avg_pool2d, linear, max_pool2d},
-        ops::MaxPoolOptions,
-    },
+use burn::tensor::{Device, Tensor};
+use ceteris_shared::architecture::{Arch, Entry, Part};
+
+use super::{Unit, units};
+use crate::{
+    backend::{self, Buffers, Compute},
+    tensors::{Error, StateDict},
 };
 
-use super::{BatchNorm, DenseBlock, Mode, Part, Transition, layer::GROWTH};
-
-/// Layers of the four blocks.
-const LAYERS: [usize; 4] = [6, 12, 24, 16];
-/// Channels that the stem gives.
-const STEM: usize = 64;
-
-/// DenseNet-121. Its fields have torchvision's names, so a path in the tree is a name in a file.
-#[derive(Module, Debug)]
-pub struct DenseNet121 {
-    features: Features,
-    classifier: Classifier,
+/// A network whose parts from `first` on are trained.
+#[derive(Clone, Debug)]
+pub struct Network {
+    arch: Arch,
+    classes: usize,
+    first: Part,
+    compute: Compute,
+    device: Device,
+    layout: Vec<Entry>,
+    units: Vec<Unit>,
+    frozen: Buffers,
+    trained: Buffers,
 }
 
-#[derive(Module, Debug)]
-struct Features {
-    conv0: Conv2d,
-    norm0: BatchNorm,
-    denseblock1: DenseBlock,
-    transition1: Transition,
-    denseblock2: DenseBlock,
-    transition2: Transition,
-    denseblock3: DenseBlock,
-    transition3: Transition,
-    denseblock4: DenseBlock,
-    norm5: BatchNorm,
-}
-
-/// A linear layer whose weight is `[out, in]`, as PyTorch keeps it.
-#[derive(Module, Debug)]
-struct Classifier {
-    weight: Param<Tensor<2>>,
-    bias: Param<Tensor<1>>,
-}
-
-impl DenseNet121 {
-    /// The structure on `device`, without autodiff. Parameters have no useful values until a state is loaded.
-    pub fn new(classes: usize, device: &Device) -> Self {
-        let mut channels = STEM;
-        let mut block = |layers: usize| {
-            let block = DenseBlock::new(layers, channels, device);
-            channels += layers * GROWTH;
-            let width = channels;
-            channels /= 2;
-            (block, width)
-        };
-        let [(denseblock1, width1), (denseblock2, width2), (denseblock3, width3), (denseblock4, width4)] =
-            LAYERS.map(&mut block);
-        Self {
-            features: Features {
-                conv0: Conv2dConfig::new([3, STEM], [7, 7])
-                    .with_stride([2, 2])
-                    .with_padding(PaddingConfig2d::Explicit(3, 3, 3, 3))
-                    .with_bias(false)
-                    .init(device),
-                norm0: BatchNorm::new(STEM, device),
-                denseblock1,
-                transition1: Transition::new(width1, device),
-                denseblock2,
-                transition2: Transition::new(width2, device),
-                denseblock3,
-                transition3: Transition::new(width3, device),
-                denseblock4,
-                norm5: BatchNorm::new(width4, device),
-            },
-            classifier: Classifier {
-                weight: Param::from_tensor(Tensor::zeros([classes, width4], device)),
-                bias: Param::from_tensor(Tensor::zeros([classes], device)),
-            },
-        }
+impl Network {
+    /// A network of `arch` with `classes` outputs on `device` that holds `state` and is trained from `first` on.
+    ///
+    /// # Errors
+    /// When a tensor is missing, has another shape, is not finite, or is none of the network's.
+    pub fn new(
+        state: &StateDict,
+        arch: Arch,
+        classes: usize,
+        first: Part,
+        compute: Compute,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let layout = arch.layout(classes);
+        state.check(&layout)?;
+        let (below, above) = layout.split_at(boundary(&layout, first));
+        let load = |entries| Buffers::load(state, entries, compute.float, device);
+        Ok(Self {
+            arch,
+            classes,
+            first,
+            compute,
+            device: device.clone(),
+            units: units(arch),
+            frozen: load(below),
+            trained: load(above),
+            layout,
+        })
     }
 
-    /// The same network, with `first` and all after it on the training device and all before it off it: what is frozen
-    /// has no gradient, no tape and cannot change.
+    /// The same network, trained from `first` on.
     pub fn trained_from(self, first: Part) -> Self {
-        fn place<M: Module>(module: M, trained: bool) -> M {
-            if trained { module.train() } else { module.valid() }
+        if first == self.first {
+            return self;
         }
-        let Self { features: f, classifier } = self;
-        let on = |part: Part| part >= first;
-        Self {
-            features: Features {
-                conv0: place(f.conv0, on(Part::Stem)),
-                norm0: place(f.norm0, on(Part::Stem)),
-                denseblock1: place(f.denseblock1, on(Part::Block1)),
-                transition1: place(f.transition1, on(Part::Block1)),
-                denseblock2: place(f.denseblock2, on(Part::Block2)),
-                transition2: place(f.transition2, on(Part::Block2)),
-                denseblock3: place(f.denseblock3, on(Part::Block3)),
-                transition3: place(f.transition3, on(Part::Block3)),
-                denseblock4: place(f.denseblock4, on(Part::Block4)),
-                norm5: place(f.norm5, on(Part::Block4)),
-            },
-            classifier: place(classifier, on(Part::Head)),
-        }
+        let state = self.state();
+        Self::new(&state, self.arch, self.classes, first, self.compute, &self.device)
+            .expect("its own state fits")
     }
 
-    /// Logits `[batch, classes]` of `images` `[batch, 3, height, width]`: what is before `first` in inference mode on
-    /// plain tensors, the rest in training mode.
-    pub fn forward_training(&self, images: Tensor<4>, first: Part) -> Tensor<2> {
-        self.forward_from(self.forward_below(images, first).autodiff(), first, Mode::Training)
+    /// Which network.
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// The first part that is trained.
+    pub fn first(&self) -> Part {
+        self.first
+    }
+
+    /// How it is computed.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+
+    /// The trained parameters, in the order of [`Self::parameters`].
+    pub fn trained_parameters(&self) -> Vec<Entry> {
+        self.trained_entries().iter().filter(|entry| entry.is_parameter()).cloned().collect()
+    }
+
+    /// The trained parameters, one after the other in one tensor.
+    pub fn parameters(&self) -> Tensor<1> {
+        self.trained.parameters.clone()
+    }
+
+    /// Takes the trained parameters out, so that an update can reuse their memory; [`Self::set_parameters`] must follow.
+    pub fn take_parameters(&mut self) -> Tensor<1> {
+        let none = Tensor::zeros([0], &self.device);
+        std::mem::replace(&mut self.trained.parameters, none)
+    }
+
+    /// Puts updated parameters in.
+    pub fn set_parameters(&mut self, parameters: Tensor<1>) {
+        self.trained.parameters = parameters;
+    }
+
+    /// What the trained part reads: the maps before the first trained part, of `images` `[batch, 3, height, width]`, in
+    /// inference mode.
+    pub fn features(&self, images: Tensor<4>) -> Tensor<4> {
+        let (below, _) = self.split_units();
+        if below.is_empty() { images } else { backend::infer(below, &self.frozen, self.compute, images) }
+    }
+
+    /// Logits `[batch, classes]` from the input of the first trained part, in inference mode.
+    pub fn logits_of_features(&self, features: Tensor<4>) -> Tensor<2> {
+        backend::classify(self.split_units().1, &self.trained, self.compute, features)
     }
 
     /// Logits `[batch, classes]` of `images` `[batch, 3, height, width]`, all in inference mode.
-    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.forward_from(images, Part::Stem, Mode::Inference)
+    pub fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+        self.logits_of_features(self.features(images))
     }
 
-    /// The input of `first`, in inference mode.
-    pub fn forward_below(&self, images: Tensor<4>, first: Part) -> Tensor<4> {
-        let below = Part::FEATURES.into_iter().filter(|part| *part < first);
-        below.fold(images, |x, part| self.part(part, x, Mode::Inference))
+    /// Logits `[batch, classes]` from the input of the first trained part, in training mode, differentiable in
+    /// `parameters`, which have the values of [`Self::parameters`]. Running statistics are updated.
+    pub fn logits_in_training(&mut self, parameters: Tensor<1>, features: Tensor<4>) -> Tensor<2> {
+        let units = self.split_units().1.to_vec();
+        backend::train(units, &mut self.trained, parameters, self.compute, features)
     }
 
-    /// Logits `[batch, classes]` from the input of `first`.
-    pub fn forward_from(&self, input: Tensor<4>, first: Part, mode: Mode) -> Tensor<2> {
-        let rest = Part::FEATURES.into_iter().filter(|part| *part >= first);
-        let pooled = rest.fold(input, |x, part| self.part(part, x, mode));
-        linear(pooled.flatten(1, 3), self.classifier.weight.val().transpose(), Some(self.classifier.bias.val()))
+    /// A copy of the whole state in memory.
+    pub fn state(&self) -> StateDict {
+        let mut state = self.frozen_state();
+        state.0.append(&mut self.trained_state().0);
+        state
     }
 
-    /// One part but the head. The last block ends with normalisation, ReLU and global pooling: `[batch, 1024, 1, 1]`.
-    fn part(&self, part: Part, x: Tensor<4>, mode: Mode) -> Tensor<4> {
-        let f = &self.features;
-        match part {
-            Part::Stem => {
-                let x = relu(f.norm0.forward(f.conv0.forward(x), mode));
-                max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]))
-            }
-            Part::Block1 => f.transition1.forward(f.denseblock1.forward(x, mode), mode),
-            Part::Block2 => f.transition2.forward(f.denseblock2.forward(x, mode), mode),
-            Part::Block3 => f.transition3.forward(f.denseblock3.forward(x, mode), mode),
-            Part::Block4 => {
-                let x = relu(f.norm5.forward(f.denseblock4.forward(x, mode), mode));
-                adaptive_avg_pool2d(x, [1, 1])
-            }
-            Part::Head => x,
-        }
+    /// A copy of what is frozen.
+    pub fn frozen_state(&self) -> StateDict {
+        self.frozen.state(&self.layout[..self.boundary()])
     }
+
+    /// A copy of what is trained.
+    pub fn trained_state(&self) -> StateDict {
+        self.trained.state(self.trained_entries())
+    }
+
+    /// Parameters and statistics of the first trained part and all after it.
+    pub fn trained_entries(&self) -> &[Entry] {
+        &self.layout[self.boundary()..]
+    }
+
+    fn boundary(&self) -> usize {
+        boundary(&self.layout, self.first)
+    }
+
+    fn split_units(&self) -> (&[Unit], &[Unit]) {
+        self.units.split_at(self.units.partition_point(|unit| unit.part < self.first))
+    }
+}
+
+/// The position of the first entry of `first`, or of a part after it.
+fn boundary(layout: &[Entry], first: Part) -> usize {
+    layout.partition_point(|entry| entry.part < first)
 }

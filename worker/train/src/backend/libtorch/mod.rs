@@ -1,0 +1,160 @@
+//! The networks on libtorch: forward passes on burn's tensors with libtorch's kernels, and the one differentiable
+//! operation that trains them ([`region`]).
+
+mod operations;
+mod region;
+
+use std::sync::Arc;
+
+use burn::{
+    backend::LibTorch,
+    tensor::{Device, Tensor},
+};
+use burn_tch::TchTensor;
+
+use crate::{
+    backend::{Buffers, Compute},
+    model::{Mode, Unit},
+};
+use operations::{Libtorch, Pass};
+use region::{Program, Stage};
+
+/// Whether libtorch computes on `device`.
+pub(super) fn is_libtorch(device: &Device) -> bool {
+    Tensor::<1>::zeros([1], device).without_autodiff().try_into_primitive::<LibTorch>().is_ok()
+}
+
+/// The activation after `units`, in inference mode, from `input` `[batch, channels, height, width]`. `buffers` hold the
+/// tensors of exactly these units.
+pub(super) fn infer<const D: usize>(
+    units: &[Unit],
+    buffers: &Buffers,
+    compute: Compute,
+    input: Tensor<4>,
+) -> Tensor<D> {
+    let _guard = tch::no_grad_guard();
+    let o = Libtorch { compute, mode: Mode::Inference, pass: Pass::First };
+    let tensors = merge(buffers, cut(&raw(&buffers.parameters), &buffers.shapes.parameters), {
+        cut(&raw(&buffers.statistics), &buffers.shapes.statistics)
+    });
+    let start = units.first().map_or(0, |unit| unit.entries.start);
+    let mut alive = vec![o.input(&raw(&input))];
+    for unit in units {
+        let inputs: Vec<&tch::Tensor> = alive.iter().collect();
+        let own = &tensors[unit.entries.start - start..unit.entries.end - start];
+        let output = unit.run(&o, own, &inputs);
+        if !unit.joins {
+            alive.clear();
+        }
+        alive.push(output);
+    }
+    let output = alive.pop().expect("there is at least the input");
+    Tensor::from_primitive::<LibTorch>(TchTensor::new(output))
+}
+
+/// Logits of `units`, in training mode, differentiable in `parameters` and, where it is tracked, in `input`. Running
+/// statistics in `buffers` are updated in place.
+pub(super) fn train(
+    units: Vec<Unit>,
+    buffers: &Buffers,
+    parameters: Tensor<1>,
+    compute: Compute,
+    input: Tensor<4>,
+) -> Tensor<2> {
+    let program = NetworkProgram::new(units, buffers, compute);
+    region::run(input, parameters, Arc::new(program))
+}
+
+fn raw<const D: usize>(tensor: &Tensor<D>) -> tch::Tensor {
+    let primitive = tensor.clone().try_into_primitive::<LibTorch>();
+    primitive.expect("callers have asked whether this is libtorch's").tensor
+}
+
+fn cut(flat: &tch::Tensor, shapes: &[Vec<usize>]) -> Vec<tch::Tensor> {
+    let shapes: Vec<Vec<i64>> = shapes.iter().map(|shape| signed(shape)).collect();
+    region::cut(flat, &shapes)
+}
+
+fn signed(shape: &[usize]) -> Vec<i64> {
+    shape.iter().map(|extent| *extent as i64).collect()
+}
+
+/// Parameters and statistics in the layout's order.
+fn merge(buffers: &Buffers, parameters: Vec<tch::Tensor>, statistics: Vec<tch::Tensor>) -> Vec<tch::Tensor> {
+    let (mut parameters, mut statistics) = (parameters.into_iter(), statistics.into_iter());
+    let mut next = |is_parameter: &bool| if *is_parameter { parameters.next() } else { statistics.next() };
+    buffers.shapes.is_parameter.iter().filter_map(|entry| next(entry)).collect()
+}
+
+/// The trained part of a network as a region's program.
+#[derive(Debug)]
+struct NetworkProgram {
+    units: Vec<Unit>,
+    stages: Vec<Stage>,
+    shapes: Vec<Vec<i64>>,
+    /// For each entry, whether it is a parameter.
+    is_parameter: Vec<bool>,
+    /// The running statistics, one after the other; burn's handle, because raw tensors are not shared between threads.
+    statistics: TchTensor,
+    statistics_shapes: Vec<Vec<i64>>,
+    compute: Compute,
+}
+
+impl NetworkProgram {
+    fn new(units: Vec<Unit>, buffers: &Buffers, compute: Compute) -> Self {
+        let start = units.first().map_or(0, |unit| unit.entries.start);
+        let before = |at: usize| buffers.shapes.is_parameter[..at - start].iter().filter(|is| **is).count();
+        let stage = |unit: &Unit| Stage {
+            parameters: before(unit.entries.start)..before(unit.entries.end),
+            joins: unit.joins,
+        };
+        Self {
+            stages: units.iter().map(stage).collect(),
+            shapes: buffers.shapes.parameters.iter().map(|shape| signed(shape)).collect(),
+            is_parameter: buffers.shapes.is_parameter.clone(),
+            statistics: TchTensor::new(raw(&buffers.statistics)),
+            statistics_shapes: buffers.shapes.statistics.iter().map(|shape| signed(shape)).collect(),
+            units,
+            compute,
+        }
+    }
+
+    fn operations(&self, pass: Pass) -> Libtorch {
+        Libtorch { compute: self.compute, mode: Mode::Training, pass }
+    }
+}
+
+impl Program for NetworkProgram {
+    fn shapes(&self) -> &[Vec<i64>] {
+        &self.shapes
+    }
+
+    fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    fn replays(&self) -> bool {
+        self.compute.low_memory
+    }
+
+    fn input(&self, input: &tch::Tensor) -> tch::Tensor {
+        self.operations(Pass::First).input(input)
+    }
+
+    fn run(&self, stage: usize, inputs: &[&tch::Tensor], parameters: &[tch::Tensor], pass: Pass) -> tch::Tensor {
+        let unit = &self.units[stage];
+        let start = self.units[0].entries.start;
+        let own = &self.is_parameter[unit.entries.start - start..unit.entries.end - start];
+        let before = self.is_parameter[..unit.entries.start - start].iter().filter(|is| !**is).count();
+        let count = own.iter().filter(|is| !**is).count();
+        let skipped: i64 = self.statistics_shapes[..before].iter().map(|shape| shape.iter().product::<i64>()).sum();
+        let shapes = &self.statistics_shapes[before..before + count];
+        let length: i64 = shapes.iter().map(|shape| shape.iter().product::<i64>()).sum();
+        let statistics = region::cut(&self.statistics.tensor.narrow(0, skipped, length), shapes);
+        let (mut parameters, mut statistics) = (parameters.iter(), statistics.iter());
+        let mut next = |is: &bool| if *is { parameters.next() } else { statistics.next() };
+        let tensors: Vec<tch::Tensor> =
+            own.iter().filter_map(|is| next(is)).map(tch::Tensor::shallow_clone).collect();
+        unit.run(&self.operations(pass), &tensors, inputs)
+    }
+}
