@@ -12,7 +12,10 @@ use crate::{
     digest::Digest,
     ids::{Epoch, ExperimentId, RunId, SegmentId},
     lineage::{LineageKey, Link, Root},
-    spec::{self, Arch, Augment, ExperimentSpec, Init, Optimizer, Precision, ResolvedArm, Schedule, Trainable},
+    spec::{
+        self, Arch, Augment, ExperimentSpec, Init, Memory, Optimization, Precision, Rates, ResolvedArm, ResolvedStage,
+        Trainable,
+    },
 };
 
 /// What the spec's names stood for at submission.
@@ -79,10 +82,15 @@ pub struct Work {
     pub seed: u64,
     /// Samples in an optimizer step.
     pub batch_size: u32,
-    /// The update rule.
-    pub optimizer: Optimizer,
+    /// How weights move.
+    pub optimization: Optimization,
     /// Arithmetic.
     pub precision: Precision,
+    /// What is kept from forward for backward.
+    pub memory: Memory,
+    /// Optimizer steps between two checkpoints within an epoch; absent: there is one only where a trainer is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every_steps: Option<u32>,
     /// The epochs to train, consecutive.
     pub epochs: Vec<EpochWork>,
     /// True where a run ends: test and external data are scored after the last epoch.
@@ -90,7 +98,7 @@ pub struct Work {
 }
 
 /// One epoch to train.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochWork {
     /// Which.
@@ -101,10 +109,10 @@ pub struct EpochWork {
     pub train: Trainable,
     /// True where a stage begins: the optimizer starts anew.
     pub optimizer_starts: bool,
-    /// Learning rate.
+    /// The epoch's learning rate.
     pub lr: f64,
-    /// How it moves.
-    pub schedule: Schedule,
+    /// Its course within the epoch.
+    pub rates: Rates,
     /// Augmentation policy.
     pub augment: Augment,
 }
@@ -173,7 +181,8 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
             let root = Root { arch: spec.model.arch, init: &init, dataset: &dataset, seed };
             let mut parent = None;
             for work in epochs(arm, root.key()) {
-                let node = *by_key.entry(work.key).or_insert_with(|| {
+                let key = work.key;
+                let node = *by_key.entry(key).or_insert_with(|| {
                     if let Some(parent) = parent {
                         let parent: &mut Node = &mut nodes[parent];
                         parent.children += 1;
@@ -190,7 +199,7 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
         }
     }
 
-    let (segments, segment_of) = cut(experiment, spec.model.arch, &arms, &nodes);
+    let (segments, segment_of) = cut(experiment, spec, &arms, nodes);
     let runs = runs
         .into_iter()
         .map(|(arm, seed, last)| {
@@ -214,51 +223,67 @@ fn epochs(arm: &ResolvedArm, root: LineageKey) -> impl Iterator<Item = EpochWork
     let mut epoch = Epoch(0);
     arm.stages.iter().flat_map(|stage| (0..stage.epochs).map(move |index| (stage, index))).map(move |(stage, index)| {
         epoch = epoch.next();
-        let link = Link {
-            train: stage.train,
-            optimizer: &arm.optimizer,
-            optimizer_starts: index == 0,
-            lr: stage.lr,
-            schedule: stage.schedule,
-            augment: stage.augment.versioned(),
-            batch_size: arm.batch_size,
-            precision: arm.precision,
-        };
-        key = link.key(epoch, key);
-        EpochWork {
-            epoch,
-            key,
-            train: stage.train,
-            optimizer_starts: index == 0,
-            lr: stage.lr,
-            schedule: stage.schedule,
-            augment: stage.augment,
-        }
+        let work = epoch_work(arm, stage, index, epoch, key);
+        key = work.key;
+        work
     })
 }
 
+/// The epoch `epoch` of an arm, which is the epoch `index` (from 0) of its stage.
+fn epoch_work(arm: &ResolvedArm, stage: &ResolvedStage, index: u32, epoch: Epoch, before: LineageKey) -> EpochWork {
+    let (lr, rates) = stage.schedule.epoch(stage.lr, index, stage.epochs);
+    let link = Link {
+        train: stage.train,
+        optimization: &arm.optimization,
+        optimizer_starts: index == 0,
+        lr,
+        rates,
+        augment: &stage.augment.canonical(),
+        batch_size: arm.batch_size,
+        precision: arm.precision,
+        memory: arm.memory,
+    };
+    EpochWork {
+        epoch,
+        key: link.key(epoch, before),
+        train: stage.train,
+        optimizer_starts: index == 0,
+        lr,
+        rates,
+        augment: stage.augment.clone(),
+    }
+}
+
 /// Cuts the trie into unbranched stretches. Nodes come parents first, so segments do too.
-fn cut(experiment: ExperimentId, arch: Arch, arms: &[ResolvedArm], nodes: &[Node]) -> (Vec<Segment>, Vec<usize>) {
+fn cut(
+    experiment: ExperimentId,
+    spec: &ExperimentSpec,
+    arms: &[ResolvedArm],
+    nodes: Vec<Node>,
+) -> (Vec<Segment>, Vec<usize>) {
     let mut segments: Vec<Segment> = Vec::new();
     let mut segment_of = vec![0; nodes.len()];
-    for (index, node) in nodes.iter().enumerate() {
-        let continues = node.parent.filter(|&parent| nodes[parent].children == 1 && !nodes[parent].ends);
-        let target = if let Some(parent) = continues {
+    let branches: Vec<bool> = nodes.iter().map(|node| node.children != 1 || node.ends).collect();
+    for (index, node) in nodes.into_iter().enumerate() {
+        let target = if let Some(parent) = node.parent.filter(|&parent| !branches[parent]) {
             segments[segment_of[parent]].work.epochs.push(node.work);
             segment_of[parent]
         } else {
             let arm = &arms[node.arm];
+            let id = SegmentId::derive(experiment, &node.work.key);
             let work = Work {
-                arch,
+                arch: spec.model.arch,
                 seed: node.seed,
                 batch_size: arm.batch_size,
-                optimizer: arm.optimizer,
+                optimization: arm.optimization.clone(),
                 precision: arm.precision,
+                memory: arm.memory,
+                checkpoint_every_steps: spec.execution.checkpoint_every_steps,
                 epochs: vec![node.work],
                 endpoint: false,
             };
             let parent = node.parent.map(|parent| segment_of[parent]);
-            segments.push(Segment { id: SegmentId::derive(experiment, &node.work.key), parent, work });
+            segments.push(Segment { id, parent, work });
             segments.len() - 1
         };
         segment_of[index] = target;
