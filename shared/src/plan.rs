@@ -304,7 +304,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::spec::{Format, parse};
+    use crate::spec::{Format, PolicyName, Schedule, parse};
 
     fn spec(arms: &[&[(u32, &str)]], seeds: u32) -> ExperimentSpec {
         let budget: u32 = arms[0].iter().map(|(epochs, _)| epochs).sum();
@@ -335,7 +335,7 @@ mod tests {
             ],
             8,
         );
-        study.grid.augment = Some(vec![Augment::None, Augment::Light]);
+        study.grid.augment = Some(vec![Augment::NONE, Augment::Named(PolicyName::Light)]);
         let plan = planned(&study);
         assert_eq!((plan.runs.len(), plan.epochs_asked(), plan.epochs_to_train()), (64, 1280, 880));
     }
@@ -353,6 +353,75 @@ mod tests {
     fn equal_arms_share_everything() {
         let plan = planned(&spec(&[&[(3, "head")], &[(3, "head")]], 2));
         assert_eq!((plan.runs.len(), plan.segments.len(), plan.epochs_to_train()), (4, 2, 6));
+    }
+
+    #[test]
+    fn a_horizon_free_schedule_shares_what_a_shorter_one_has_done() {
+        let stages: [&[(u32, &str)]; 2] = [&[(4, "head")], &[(3, "head"), (1, "head")]];
+        let to_train = |schedule| {
+            let mut spec = spec(&stages, 1);
+            spec.controls.schedule = schedule;
+            planned(&spec).epochs_to_train()
+        };
+        assert_eq!(to_train(Schedule::Step { every: 2, factor: 0.1, warm_up: 0 }), 5);
+        // Stages of 4 and of 3 epochs begin with the same rate, and then fall at different speeds.
+        assert_eq!(to_train(Schedule::Cosine { minimum: 0.0, warm_up: 0 }), 7);
+        assert_eq!(to_train(Schedule::OneCycle { rise: 0.3, start_divisor: 25.0, end_divisor: 1e4 }), 8);
+    }
+
+    /// The first epoch whose key a change of the spec moves; `None` where it moves none.
+    fn touched(change: impl Fn(&mut ExperimentSpec)) -> Option<u32> {
+        let mut changed = spec(&[&[(2, "head"), (2, "denseblock4")]], 1);
+        changed.controls.optimizer.weight_decay = Some(0.1);
+        let keys = |spec: &ExperimentSpec| {
+            let plan = planned(spec);
+            plan.keys(&plan.runs[0]).map(|(_, key)| key).collect::<Vec<_>>()
+        };
+        let before = keys(&changed);
+        change(&mut changed);
+        let after = keys(&changed);
+        let first = before.iter().zip(&after).position(|(before, after)| before != after);
+        first.map(|index| index as u32 + 1)
+    }
+
+    #[test]
+    fn a_setting_moves_the_keys_from_the_first_epoch_that_it_touches() {
+        let from_the_first = [
+            touched(|spec| spec.model.arch = Arch::Densenet169),
+            touched(|spec| spec.model.init = Init::Weights("w".to_owned())),
+            touched(|spec| spec.data.dataset = "other".to_owned()),
+            touched(|spec| spec.seeds.values = spec.seeds.count.take().map(|_| vec![7])),
+            touched(|spec| spec.controls.batch_size = 16),
+            touched(|spec| spec.controls.optimizer.epsilon = Some(1e-7)),
+            touched(|spec| spec.controls.optimizer.weight_decay = Some(0.2)),
+            touched(|spec| spec.controls.optimizer.decay_norms_and_biases = Some(true)),
+            touched(|spec| spec.controls.lr = 1e-4),
+            touched(|spec| spec.controls.schedule = Schedule::Constant { warm_up: 1 }),
+            touched(|spec| spec.controls.augment = Augment::Named(PolicyName::Strong)),
+            touched(|spec| spec.controls.clip_norm = Some(1.0)),
+            touched(|spec| spec.controls.label_smoothing = 0.1),
+            touched(|spec| spec.controls.class_weights = spec::ClassWeights::Listed(vec![1.0, 2.0])),
+            touched(|spec| spec.controls.accumulate = 2),
+            touched(|spec| spec.controls.average = Some(0.99)),
+            touched(|spec| spec.controls.precision = Precision::Bf16),
+            touched(|spec| spec.controls.memory = Memory::Low),
+        ];
+        assert_eq!(from_the_first, [Some(1); 18]);
+        assert_eq!(touched(|spec| spec.controls.lr_decay_per_block = 0.5), Some(3));
+        assert_eq!(touched(|spec| spec.arm[0].stages[1].lr = Some(1e-5)), Some(3));
+        assert_eq!(
+            touched(|spec| spec.controls.schedule = Schedule::Step { every: 1, factor: 0.1, warm_up: 0 }),
+            Some(2)
+        );
+        let nothing = [
+            touched(|spec| spec.name = "other".to_owned()),
+            touched(|spec| spec.arm[0].name = "other".to_owned()),
+            touched(|spec| spec.execution.checkpoint_every_steps = Some(10)),
+            touched(|spec| spec.controls.optimizer.betas = Some([0.9, 0.999])),
+            touched(|spec| spec.controls.clip_norm = Some(0.0)),
+            touched(|spec| spec.compare.alpha = 0.01),
+        ];
+        assert_eq!(nothing, [None; 6]);
     }
 
     proptest! {
