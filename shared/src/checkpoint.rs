@@ -80,6 +80,8 @@ pub struct Environment {
     pub instructions: String,
     /// Threads within an operation; the count changes the order of sums.
     pub threads: u32,
+    /// `deterministic` where the device was told to give the same bits every time, else `default`.
+    pub determinism: String,
 }
 
 /// Why a manifest is refused.

@@ -12,7 +12,10 @@ use crate::{
     digest::Digest,
     ids::{Epoch, ExperimentId, RunId, SegmentId},
     lineage::{LineageKey, Link, Root},
-    spec::{self, Arch, Augment, ExperimentSpec, Init, Optimizer, Precision, ResolvedArm, Schedule, Trainable},
+    spec::{
+        self, Arch, Augment, ExperimentSpec, Init, Memory, Optimization, Precision, Rates, ResolvedArm, ResolvedStage,
+        Trainable,
+    },
 };
 
 /// What the spec's names stood for at submission.
@@ -79,10 +82,15 @@ pub struct Work {
     pub seed: u64,
     /// Samples in an optimizer step.
     pub batch_size: u32,
-    /// The update rule.
-    pub optimizer: Optimizer,
+    /// How weights move.
+    pub optimization: Optimization,
     /// Arithmetic.
     pub precision: Precision,
+    /// What is kept from forward for backward.
+    pub memory: Memory,
+    /// Optimizer steps between two checkpoints within an epoch; absent: there is one only where a trainer is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every_steps: Option<u32>,
     /// The epochs to train, consecutive.
     pub epochs: Vec<EpochWork>,
     /// True where a run ends: test and external data are scored after the last epoch.
@@ -90,7 +98,7 @@ pub struct Work {
 }
 
 /// One epoch to train.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochWork {
     /// Which.
@@ -101,10 +109,10 @@ pub struct EpochWork {
     pub train: Trainable,
     /// True where a stage begins: the optimizer starts anew.
     pub optimizer_starts: bool,
-    /// Learning rate.
+    /// The epoch's learning rate.
     pub lr: f64,
-    /// How it moves.
-    pub schedule: Schedule,
+    /// Its course within the epoch.
+    pub rates: Rates,
     /// Augmentation policy.
     pub augment: Augment,
 }
@@ -173,7 +181,8 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
             let root = Root { arch: spec.model.arch, init: &init, dataset: &dataset, seed };
             let mut parent = None;
             for work in epochs(arm, root.key()) {
-                let node = *by_key.entry(work.key).or_insert_with(|| {
+                let key = work.key;
+                let node = *by_key.entry(key).or_insert_with(|| {
                     if let Some(parent) = parent {
                         let parent: &mut Node = &mut nodes[parent];
                         parent.children += 1;
@@ -190,7 +199,7 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
         }
     }
 
-    let (segments, segment_of) = cut(experiment, spec.model.arch, &arms, &nodes);
+    let (segments, segment_of) = cut(experiment, spec, &arms, nodes);
     let runs = runs
         .into_iter()
         .map(|(arm, seed, last)| {
@@ -214,51 +223,67 @@ fn epochs(arm: &ResolvedArm, root: LineageKey) -> impl Iterator<Item = EpochWork
     let mut epoch = Epoch(0);
     arm.stages.iter().flat_map(|stage| (0..stage.epochs).map(move |index| (stage, index))).map(move |(stage, index)| {
         epoch = epoch.next();
-        let link = Link {
-            train: stage.train,
-            optimizer: &arm.optimizer,
-            optimizer_starts: index == 0,
-            lr: stage.lr,
-            schedule: stage.schedule,
-            augment: stage.augment.versioned(),
-            batch_size: arm.batch_size,
-            precision: arm.precision,
-        };
-        key = link.key(epoch, key);
-        EpochWork {
-            epoch,
-            key,
-            train: stage.train,
-            optimizer_starts: index == 0,
-            lr: stage.lr,
-            schedule: stage.schedule,
-            augment: stage.augment,
-        }
+        let work = epoch_work(arm, stage, index, epoch, key);
+        key = work.key;
+        work
     })
 }
 
+/// The epoch `epoch` of an arm, which is the epoch `index` (from 0) of its stage.
+fn epoch_work(arm: &ResolvedArm, stage: &ResolvedStage, index: u32, epoch: Epoch, before: LineageKey) -> EpochWork {
+    let (lr, rates) = stage.schedule.epoch(stage.lr, index, stage.epochs);
+    let link = Link {
+        train: stage.train,
+        optimization: &arm.optimization,
+        optimizer_starts: index == 0,
+        lr,
+        rates,
+        augment: &stage.augment.canonical(),
+        batch_size: arm.batch_size,
+        precision: arm.precision,
+        memory: arm.memory,
+    };
+    EpochWork {
+        epoch,
+        key: link.key(epoch, before),
+        train: stage.train,
+        optimizer_starts: index == 0,
+        lr,
+        rates,
+        augment: stage.augment.clone(),
+    }
+}
+
 /// Cuts the trie into unbranched stretches. Nodes come parents first, so segments do too.
-fn cut(experiment: ExperimentId, arch: Arch, arms: &[ResolvedArm], nodes: &[Node]) -> (Vec<Segment>, Vec<usize>) {
+fn cut(
+    experiment: ExperimentId,
+    spec: &ExperimentSpec,
+    arms: &[ResolvedArm],
+    nodes: Vec<Node>,
+) -> (Vec<Segment>, Vec<usize>) {
     let mut segments: Vec<Segment> = Vec::new();
     let mut segment_of = vec![0; nodes.len()];
-    for (index, node) in nodes.iter().enumerate() {
-        let continues = node.parent.filter(|&parent| nodes[parent].children == 1 && !nodes[parent].ends);
-        let target = if let Some(parent) = continues {
+    let branches: Vec<bool> = nodes.iter().map(|node| node.children != 1 || node.ends).collect();
+    for (index, node) in nodes.into_iter().enumerate() {
+        let target = if let Some(parent) = node.parent.filter(|&parent| !branches[parent]) {
             segments[segment_of[parent]].work.epochs.push(node.work);
             segment_of[parent]
         } else {
             let arm = &arms[node.arm];
+            let id = SegmentId::derive(experiment, &node.work.key);
             let work = Work {
-                arch,
+                arch: spec.model.arch,
                 seed: node.seed,
                 batch_size: arm.batch_size,
-                optimizer: arm.optimizer,
+                optimization: arm.optimization.clone(),
                 precision: arm.precision,
+                memory: arm.memory,
+                checkpoint_every_steps: spec.execution.checkpoint_every_steps,
                 epochs: vec![node.work],
                 endpoint: false,
             };
             let parent = node.parent.map(|parent| segment_of[parent]);
-            segments.push(Segment { id: SegmentId::derive(experiment, &node.work.key), parent, work });
+            segments.push(Segment { id, parent, work });
             segments.len() - 1
         };
         segment_of[index] = target;
@@ -279,7 +304,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::spec::{Format, parse};
+    use crate::spec::{Format, PolicyName, Schedule, parse};
 
     fn spec(arms: &[&[(u32, &str)]], seeds: u32) -> ExperimentSpec {
         let budget: u32 = arms[0].iter().map(|(epochs, _)| epochs).sum();
@@ -310,7 +335,7 @@ mod tests {
             ],
             8,
         );
-        study.grid.augment = Some(vec![Augment::None, Augment::Light]);
+        study.grid.augment = Some(vec![Augment::NONE, Augment::Named(PolicyName::Light)]);
         let plan = planned(&study);
         assert_eq!((plan.runs.len(), plan.epochs_asked(), plan.epochs_to_train()), (64, 1280, 880));
     }
@@ -328,6 +353,75 @@ mod tests {
     fn equal_arms_share_everything() {
         let plan = planned(&spec(&[&[(3, "head")], &[(3, "head")]], 2));
         assert_eq!((plan.runs.len(), plan.segments.len(), plan.epochs_to_train()), (4, 2, 6));
+    }
+
+    #[test]
+    fn a_horizon_free_schedule_shares_what_a_shorter_one_has_done() {
+        let stages: [&[(u32, &str)]; 2] = [&[(4, "head")], &[(3, "head"), (1, "head")]];
+        let to_train = |schedule| {
+            let mut spec = spec(&stages, 1);
+            spec.controls.schedule = schedule;
+            planned(&spec).epochs_to_train()
+        };
+        assert_eq!(to_train(Schedule::Step { every: 2, factor: 0.1, warm_up: 0 }), 5);
+        // Stages of 4 and of 3 epochs begin with the same rate, and then fall at different speeds.
+        assert_eq!(to_train(Schedule::Cosine { minimum: 0.0, warm_up: 0 }), 7);
+        assert_eq!(to_train(Schedule::OneCycle { rise: 0.3, start_divisor: 25.0, end_divisor: 1e4 }), 8);
+    }
+
+    /// The first epoch whose key a change of the spec moves; `None` where it moves none.
+    fn touched(change: impl Fn(&mut ExperimentSpec)) -> Option<u32> {
+        let mut changed = spec(&[&[(2, "head"), (2, "denseblock4")]], 1);
+        changed.controls.optimizer.weight_decay = Some(0.1);
+        let keys = |spec: &ExperimentSpec| {
+            let plan = planned(spec);
+            plan.keys(&plan.runs[0]).map(|(_, key)| key).collect::<Vec<_>>()
+        };
+        let before = keys(&changed);
+        change(&mut changed);
+        let after = keys(&changed);
+        let first = before.iter().zip(&after).position(|(before, after)| before != after);
+        first.map(|index| index as u32 + 1)
+    }
+
+    #[test]
+    fn a_setting_moves_the_keys_from_the_first_epoch_that_it_touches() {
+        let from_the_first = [
+            touched(|spec| spec.model.arch = Arch::Densenet169),
+            touched(|spec| spec.model.init = Init::Weights("w".to_owned())),
+            touched(|spec| spec.data.dataset = "other".to_owned()),
+            touched(|spec| spec.seeds.values = spec.seeds.count.take().map(|_| vec![7])),
+            touched(|spec| spec.controls.batch_size = 16),
+            touched(|spec| spec.controls.optimizer.epsilon = Some(1e-7)),
+            touched(|spec| spec.controls.optimizer.weight_decay = Some(0.2)),
+            touched(|spec| spec.controls.optimizer.decay_norms_and_biases = Some(true)),
+            touched(|spec| spec.controls.lr = 1e-4),
+            touched(|spec| spec.controls.schedule = Schedule::Constant { warm_up: 1 }),
+            touched(|spec| spec.controls.augment = Augment::Named(PolicyName::Strong)),
+            touched(|spec| spec.controls.clip_norm = Some(1.0)),
+            touched(|spec| spec.controls.label_smoothing = 0.1),
+            touched(|spec| spec.controls.class_weights = spec::ClassWeights::Listed(vec![1.0, 2.0])),
+            touched(|spec| spec.controls.accumulate = 2),
+            touched(|spec| spec.controls.average = Some(0.99)),
+            touched(|spec| spec.controls.precision = Precision::Bf16),
+            touched(|spec| spec.controls.memory = Memory::Low),
+        ];
+        assert_eq!(from_the_first, [Some(1); 18]);
+        assert_eq!(touched(|spec| spec.controls.lr_decay_per_block = 0.5), Some(3));
+        assert_eq!(touched(|spec| spec.arm[0].stages[1].lr = Some(1e-5)), Some(3));
+        assert_eq!(
+            touched(|spec| spec.controls.schedule = Schedule::Step { every: 1, factor: 0.1, warm_up: 0 }),
+            Some(2)
+        );
+        let nothing = [
+            touched(|spec| spec.name = "other".to_owned()),
+            touched(|spec| spec.arm[0].name = "other".to_owned()),
+            touched(|spec| spec.execution.checkpoint_every_steps = Some(10)),
+            touched(|spec| spec.controls.optimizer.betas = Some([0.9, 0.999])),
+            touched(|spec| spec.controls.clip_norm = Some(0.0)),
+            touched(|spec| spec.compare.alpha = 0.01),
+        ];
+        assert_eq!(nothing, [None; 6]);
     }
 
     proptest! {

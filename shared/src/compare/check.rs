@@ -192,14 +192,15 @@ fn unequal_epochs(input: &Input<'_>, pair: ArmPair, at: Epoch) -> Option<Refusal
 }
 
 /// The fields of an environment by name.
-fn environment_fields(environment: &Environment) -> [(&'static str, Value); 5] {
-    let Environment { engine, libtorch, device, instructions, threads } = environment;
+fn environment_fields(environment: &Environment) -> [(&'static str, Value); 6] {
+    let Environment { engine, libtorch, device, instructions, threads, determinism } = environment;
     [
         ("environment.engine", Value::from(engine.as_str())),
         ("environment.libtorch", Value::from(libtorch.as_str())),
         ("environment.device", Value::from(device.as_str())),
         ("environment.instructions", Value::from(instructions.as_str())),
         ("environment.threads", Value::from(*threads)),
+        ("environment.determinism", Value::from(determinism.as_str())),
     ]
 }
 

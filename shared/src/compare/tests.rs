@@ -35,8 +35,9 @@ fn spec(extra: &str, seeds: u32) -> ExperimentSpec {
 }
 
 fn environment(threads: u32) -> Environment {
-    let [engine, libtorch, device, instructions] = ["1", "2.7.1", "cpu", "AVX512"].map(str::to_owned);
-    Environment { engine, libtorch, device, instructions, threads }
+    let [engine, libtorch, device, instructions, determinism] =
+        ["1", "2.7.1", "cpu", "AVX512", "default"].map(str::to_owned);
+    Environment { engine, libtorch, device, instructions, threads, determinism }
 }
 
 /// Four normal and four pneumonia samples, of which `right` of each are ranked right.

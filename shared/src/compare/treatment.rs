@@ -3,9 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{document::FieldDifference, spec::ResolvedArm};
+use crate::{
+    document::FieldDifference,
+    spec::{ResolvedArm, ResolvedStage},
+};
 
 /// The fields in which two arms differ, by path, such as `stages[1].train`.
 pub fn treatment(baseline: &ResolvedArm, arm: &ResolvedArm) -> Vec<FieldDifference> {
@@ -19,14 +22,26 @@ pub fn treatment(baseline: &ResolvedArm, arm: &ResolvedArm) -> Vec<FieldDifferen
         .collect()
 }
 
-/// Every setting by its path. The arm's name and levels say the same again and are left out.
+/// Every setting by its path. The arm's name and levels say the same again and are left out. A schedule and an
+/// augmentation policy are one setting each, as text.
 fn fields(arm: &ResolvedArm) -> BTreeMap<String, Value> {
-    let ResolvedArm { name: _, levels: _, batch_size, optimizer, precision, stages } = arm;
-    let settings = serde_json::json!({
+    let ResolvedArm { name: _, levels: _, batch_size, optimization, precision, memory, stages } = arm;
+    let stage = |stage: &ResolvedStage| {
+        let ResolvedStage { epochs, train, lr, schedule, augment } = stage;
+        json!({
+            "epochs": epochs,
+            "train": train,
+            "lr": lr,
+            "schedule": schedule.to_string(),
+            "augment": augment.to_string(),
+        })
+    };
+    let settings = json!({
         "batch_size": batch_size,
-        "optimizer": optimizer,
+        "optimization": optimization,
         "precision": precision,
-        "stages": stages,
+        "memory": memory,
+        "stages": stages.iter().map(stage).collect::<Vec<_>>(),
     });
     let mut fields = BTreeMap::new();
     flatten(String::new(), settings, &mut fields);
@@ -40,12 +55,12 @@ fn flatten(path: String, value: Value, fields: &mut BTreeMap<String, Value>) {
                 flatten(if path.is_empty() { key } else { format!("{path}.{key}") }, value, fields);
             }
         }
-        Value::Array(items) => {
+        Value::Array(items) if items.iter().any(Value::is_object) => {
             for (index, value) in items.into_iter().enumerate() {
                 flatten(format!("{path}[{index}]"), value, fields);
             }
         }
-        leaf @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+        leaf @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
             fields.insert(path, leaf);
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     compare,
     digest::Digest,
     plan,
-    spec::{ExperimentSpec, Optimizer, Precision, ResolvedArm, ResolvedStage},
+    spec::{ExperimentSpec, Memory, Optimization, Precision, ResolvedArm, ResolvedStage},
 };
 
 /// `ceteris.plan/1`
@@ -88,10 +88,12 @@ pub struct PlanArm {
     pub stages: Vec<ResolvedStage>,
     /// Samples in an optimizer step.
     pub batch_size: u32,
-    /// The update rule.
-    pub optimizer: Optimizer,
+    /// How weights move.
+    pub optimization: Optimization,
     /// Arithmetic.
     pub precision: Precision,
+    /// What is kept from forward for backward.
+    pub memory: Memory,
     /// How many runs: one per seed.
     pub runs: u64,
 }
@@ -123,8 +125,9 @@ impl Plan {
             levels: arm.levels.clone(),
             stages: arm.stages.clone(),
             batch_size: arm.batch_size,
-            optimizer: arm.optimizer,
+            optimization: arm.optimization.clone(),
             precision: arm.precision,
+            memory: arm.memory,
             runs: seeds.len() as u64,
         };
         Self {

@@ -4,21 +4,27 @@
 //! grammar can (stages against the budget, names against each other); `resolve` crosses arms with the grid and fills in
 //! every default, so that nothing after it has to know where a value came from.
 
+mod augment;
 mod document;
 mod endpoint;
 pub mod optimization;
 mod parse;
 mod resolve;
+mod schedule;
+mod settings;
+mod trainable;
 mod validate;
 
 pub use crate::architecture::Arch;
-pub use document::{
-    Arm, Augment, Budget, Compare, Controls, Correction, Data, ExperimentSpec, Grid, Init, Model, Optimizer,
-    OptimizerName, Overrides, Precision, Schedule, Seeds, Stage, Trainable,
-};
+pub use augment::{Augment, CustomPolicy, PolicyName};
+pub use document::{Budget, Compare, Correction, Data, Execution, ExperimentSpec, Init, Model, Seeds};
 pub use endpoint::{Endpoint, EndpointEpoch, Metric, Score, Threshold};
+pub use optimization::{ClassWeighting, ClassWeights, Optimization, Optimizer, OptimizerName, Rates, UpdateRule};
 pub use parse::{Format, parse};
 pub use resolve::{ResolvedArm, ResolvedStage, resolve};
+pub use schedule::Schedule;
+pub use settings::{Arm, Controls, Grid, Memory, Overrides, Precision, Stage};
+pub use trainable::Trainable;
 pub use validate::{name as validate_name, validate};
 
 /// Most runs that one experiment may have.
@@ -43,4 +49,9 @@ pub enum Error {
     Invalid { place: String, cause: String },
     #[error("the grid expands to {runs} runs, more than the limit of {MAX_RUNS}: use fewer levels, arms or seeds")]
     TooManyRuns { runs: u128 },
+}
+
+/// A number as people write it: `0.9`, `25`, `1e-6`. Different numbers have different texts.
+pub fn number(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e6).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
 }

@@ -1,12 +1,15 @@
 //! How weights move: the update rule, the course of the learning rate, and what is done to the loss and the gradient.
 //!
-//! [`Optimizer`] and [`Schedule`] are what a spec writes; [`Optimization`] and [`Rates`] are what they mean for one run
-//! and one epoch, with every default filled in. Semantics and defaults are PyTorch's (`torch.optim`,
+//! [`Optimizer`] and [`Schedule`](super::Schedule) are what a spec writes; [`Optimization`] and [`Rates`] are what they
+//! mean for one run and one epoch, with every default filled in. Semantics and defaults are PyTorch's (`torch.optim`,
 //! `torch.optim.lr_scheduler`).
 
-use std::f64::consts::PI;
+use std::{f64::consts::PI, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{SeqAccess, Visitor, value},
+};
 
 /// The update rule and its settings, as written. What is absent has PyTorch's default for the rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +51,85 @@ pub enum OptimizerName {
     Adamw,
     /// Stochastic gradient descent, with Polyak's or Nesterov's momentum (Sutskever et al., ICML 2013).
     Sgd,
+}
+
+impl OptimizerName {
+    /// The name in specs, lineage and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Adam => "adam",
+            Self::Adamw => "adamw",
+            Self::Sgd => "sgd",
+        }
+    }
+}
+
+impl Optimizer {
+    /// The rule, the weight decay and whether biases and BatchNorm's parameters decay too, with defaults filled in.
+    /// `weight_decay`, where it is given, stands in the place of what is written. A setting that has no effect is told
+    /// as its default, so that optimizers that do the same are the same.
+    pub fn resolve(&self, weight_decay: Option<f64>) -> (UpdateRule, f64, bool) {
+        let (betas, epsilon) = (self.betas.unwrap_or([0.9, 0.999]), self.epsilon.unwrap_or(1e-8));
+        let (rule, usual) = match self.name {
+            OptimizerName::Adam => (UpdateRule::Adam { betas, epsilon }, 0.0),
+            OptimizerName::Adamw => (UpdateRule::Adamw { betas, epsilon }, 0.01),
+            OptimizerName::Sgd => {
+                let momentum = self.momentum.unwrap_or(0.0);
+                let dampening = self.dampening.unwrap_or(0.0);
+                (UpdateRule::Sgd { momentum, dampening, nesterov: self.nesterov.unwrap_or(false) }, 0.0)
+            }
+        };
+        let weight_decay = weight_decay.or(self.weight_decay).unwrap_or(usual);
+        (rule, weight_decay, weight_decay != 0.0 && self.decay_norms_and_biases.unwrap_or(false))
+    }
+
+    /// Checks ranges, and that each setting is one of the rule's.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the way out.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let of_adam = [("betas", self.betas.is_some()), ("epsilon", self.epsilon.is_some())];
+        let of_sgd = [
+            ("momentum", self.momentum.is_some()),
+            ("dampening", self.dampening.is_some()),
+            ("nesterov", self.nesterov.is_some()),
+        ];
+        let (others, owner) = match self.name {
+            OptimizerName::Adam | OptimizerName::Adamw => (&of_sgd[..], "sgd"),
+            OptimizerName::Sgd => (&of_adam[..], "adam and adamw"),
+        };
+        if let Some((setting, _)) = others.iter().find(|(_, written)| *written) {
+            let name = self.name.name();
+            return Err(format!(
+                "`{setting}` is a setting of {owner} and not of {name}; leave it out or change `name`"
+            ));
+        }
+        let within = |name: &str, value: Option<f64>, good: fn(f64) -> bool, range: &str| match value {
+            Some(value) if !good(value) => Err(format!("`{name}` {value} is not {range}")),
+            _ => Ok(()),
+        };
+        let fraction = |value: f64| (0.0..1.0).contains(&value);
+        for beta in self.betas.iter().flatten() {
+            within("betas", Some(*beta), fraction, "in [0, 1)")?;
+        }
+        within("epsilon", self.epsilon, |value| value > 0.0 && value < 1.0, "between 0 and 1")?;
+        within("momentum", self.momentum, fraction, "in [0, 1)")?;
+        within("dampening", self.dampening, |value| (0.0..=1.0).contains(&value), "between 0 and 1")?;
+        check_weight_decay(self.weight_decay.unwrap_or(0.0))?;
+        let (has_momentum, dampening) = (self.momentum.unwrap_or(0.0) > 0.0, self.dampening.unwrap_or(0.0));
+        if self.nesterov == Some(true) && !(has_momentum && dampening == 0.0) {
+            return Err("`nesterov` needs `momentum` above 0 and no `dampening`, as in PyTorch".to_owned());
+        }
+        if dampening > 0.0 && !has_momentum {
+            return Err("`dampening` has no effect without `momentum`; write both or leave it out".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Checks a weight decay on its own.
+pub(super) fn check_weight_decay(value: f64) -> Result<(), String> {
+    if (0.0..=1.0).contains(&value) { Ok(()) } else { Err(format!("`weight_decay` {value} is not between 0 and 1")) }
 }
 
 /// How a run's weights move, every setting decided.
@@ -106,7 +188,7 @@ pub enum UpdateRule {
 }
 
 /// Weights of the classes in the loss: the weighted mean of `torch.nn.CrossEntropyLoss(weight=…)`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ClassWeights {
     /// `"none"` or `"balanced"`.
@@ -130,6 +212,48 @@ pub enum ClassWeighting {
     None,
     /// Samples / (classes × samples of the class), over the training split (scikit-learn's `balanced`).
     Balanced,
+}
+
+impl<'de> Deserialize<'de> for ClassWeights {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrList;
+
+        impl<'de> Visitor<'de> for NameOrList {
+            type Value = ClassWeights;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"none\", \"balanced\", or a list with a weight for each class")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<ClassWeights, E> {
+                ClassWeighting::deserialize(value::StrDeserializer::new(name)).map(ClassWeights::Named)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<ClassWeights, A::Error> {
+                Vec::deserialize(value::SeqAccessDeserializer::new(list)).map(ClassWeights::Listed)
+            }
+        }
+
+        deserializer.deserialize_any(NameOrList)
+    }
+}
+
+impl ClassWeights {
+    /// Checks listed weights; that there is one for each class can be checked only where the data set is known.
+    ///
+    /// # Errors
+    /// What is out of range, with the range.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let Self::Listed(weights) = self else { return Ok(()) };
+        if weights.len() < 2 {
+            return Err("needs \"none\", \"balanced\" or one weight for each class".to_owned());
+        }
+        match weights.iter().find(|weight| !(0.0..=1e6).contains(*weight)) {
+            Some(weight) => Err(format!("{weight} is not a weight between 0 and 1,000,000")),
+            None if weights.iter().all(|weight| *weight == 0.0) => Err("all weights are 0".to_owned()),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for Optimization {
@@ -191,11 +315,41 @@ impl Rates {
                 let first = lr / start_divisor;
                 let peak = rise * total - 1.0;
                 let cosine = |from: f64, to: f64, share: f64| to + (from - to) / 2.0 * (1.0 + (share * PI).cos());
-                if position(done) <= peak {
+                if peak > 0.0 && position(done) <= peak {
                     cosine(first, lr, position(done) / peak)
                 } else {
                     let fall = total - 1.0 - peak;
                     cosine(lr, first / end_divisor, (position(done) - peak) / fall)
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_pytorchs_but_for_biases_and_norms() {
+        let resolved = |name| Optimizer { name, ..Optimizer::default() }.resolve(None);
+        let (betas, epsilon) = ([0.9, 0.999], 1e-8);
+        assert_eq!(resolved(OptimizerName::Adam), (UpdateRule::Adam { betas, epsilon }, 0.0, false));
+        assert_eq!(resolved(OptimizerName::Adamw), (UpdateRule::Adamw { betas, epsilon }, 0.01, false));
+        let sgd = UpdateRule::Sgd { momentum: 0.0, dampening: 0.0, nesterov: false };
+        assert_eq!(resolved(OptimizerName::Sgd), (sgd, 0.0, false));
+        let decaying = Optimizer { decay_norms_and_biases: Some(true), ..Optimizer::default() };
+        assert!(!decaying.resolve(None).2 && decaying.resolve(Some(1e-4)).2);
+    }
+
+    #[test]
+    fn one_cycle_has_a_rate_for_every_step_however_short_it_is() {
+        for rise in [0.01, 0.25, 0.5, 0.99] {
+            for (epochs, steps) in [(1, 1), (1, 2), (1, 4), (2, 2), (3, 7)] {
+                for (done, step) in (0..epochs).flat_map(|done| (0..steps).map(move |step| (done, step))) {
+                    let rates = Rates::OneCycle { done, epochs, rise, start_divisor: 25.0, end_divisor: 1e4 };
+                    let rate = rates.at(0.1, step, steps);
+                    assert!(rate > 0.0 && rate <= 0.1, "{rates:?} {step} of {steps}: {rate}");
                 }
             }
         }

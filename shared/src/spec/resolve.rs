@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Arm, Augment, ExperimentSpec, Grid, Optimizer, Overrides, Precision, Schedule, Trainable};
+use super::{
+    Arm, Augment, ExperimentSpec, Grid, Memory, Optimization, Overrides, Precision, Schedule, Stage, Trainable, number,
+};
 
 /// One arm with every setting decided.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,16 +18,18 @@ pub struct ResolvedArm {
     pub levels: BTreeMap<String, String>,
     /// Samples in an optimizer step.
     pub batch_size: u32,
-    /// The update rule.
-    pub optimizer: Optimizer,
+    /// How weights move.
+    pub optimization: Optimization,
     /// Arithmetic.
     pub precision: Precision,
+    /// What is kept from forward for backward.
+    pub memory: Memory,
     /// How it spends the budget.
     pub stages: Vec<ResolvedStage>,
 }
 
 /// One stage with every setting decided.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResolvedStage {
     /// How many epochs.
@@ -59,50 +63,123 @@ fn points(grid: &Grid) -> Vec<Overrides> {
     let points = vec![Overrides::default()];
     let points = cross(points, &grid.batch_size, |point, level| point.batch_size = Some(level));
     let points = cross(points, &grid.lr, |point, level| point.lr = Some(level));
-    cross(points, &grid.augment, |point, level| point.augment = Some(level))
+    let points = cross(points, &grid.schedule, |point, level| point.schedule = Some(level));
+    let points = cross(points, &grid.augment, |point, level| point.augment = Some(level));
+    let points = cross(points, &grid.weight_decay, |point, level| point.weight_decay = Some(level));
+    let points = cross(points, &grid.label_smoothing, |point, level| point.label_smoothing = Some(level));
+    cross(points, &grid.precision, |point, level| point.precision = Some(level))
+}
+
+impl Overrides {
+    /// Each factor that is set, with its level as text.
+    fn levels(&self) -> BTreeMap<String, String> {
+        let Self { batch_size, lr, schedule, augment, weight_decay, label_smoothing, precision } = self;
+        let levels = [
+            ("batch_size", batch_size.map(|level| level.to_string())),
+            ("lr", lr.map(|level| format!("{level:e}"))),
+            ("schedule", schedule.map(|level| level.to_string())),
+            ("augment", augment.as_ref().map(Augment::to_string)),
+            ("weight_decay", weight_decay.map(number)),
+            ("label_smoothing", label_smoothing.map(number)),
+            ("precision", precision.map(|level| level.name().to_owned())),
+        ];
+        levels.into_iter().filter_map(|(factor, level)| Some((factor.to_owned(), level?))).collect()
+    }
 }
 
 fn resolve_arm(spec: &ExperimentSpec, arm: &Arm, point: &Overrides) -> ResolvedArm {
     let controls = &spec.controls;
-    let mut levels = BTreeMap::from([("arm".to_owned(), arm.name.clone())]);
-    levels.extend(point.batch_size.map(|level| ("batch_size".to_owned(), level.to_string())));
-    levels.extend(point.lr.map(|level| ("lr".to_owned(), format!("{level:e}"))));
-    levels.extend(point.augment.map(|level| ("augment".to_owned(), level.name().to_owned())));
-    let suffix: String =
-        levels.iter().filter(|(factor, _)| *factor != "arm").map(|(f, l)| format!(" {f}={l}")).collect();
+    let mut levels = point.levels();
+    let suffix: String = levels.iter().map(|(factor, level)| format!(" {factor}={level}")).collect();
+    levels.insert("arm".to_owned(), arm.name.clone());
     let lr = point.lr.or(arm.lr).unwrap_or(controls.lr);
-    let augment = point.augment.or(arm.augment).unwrap_or(controls.augment);
-    let stage = |stage: &super::Stage| ResolvedStage {
+    let schedule = point.schedule.or(arm.schedule).unwrap_or(controls.schedule);
+    let augment = point.augment.as_ref().or(arm.augment.as_ref()).unwrap_or(&controls.augment);
+    let stage = |stage: &Stage| ResolvedStage {
         epochs: stage.epochs,
         train: stage.train,
         lr: stage.lr.unwrap_or(lr),
-        schedule: controls.schedule,
-        augment: stage.augment.unwrap_or(augment),
+        schedule: stage.schedule.unwrap_or(schedule),
+        augment: stage.augment.as_ref().unwrap_or(augment).clone(),
     };
     ResolvedArm {
         name: format!("{}{suffix}", arm.name),
         levels,
         batch_size: point.batch_size.or(arm.batch_size).unwrap_or(controls.batch_size),
-        optimizer: arm.optimizer.unwrap_or(controls.optimizer),
-        precision: controls.precision,
+        optimization: optimization(spec, arm, point),
+        precision: point.precision.or(arm.precision).unwrap_or(controls.precision),
+        memory: arm.memory.unwrap_or(controls.memory),
         stages: arm.stages.iter().map(stage).collect(),
     }
 }
 
-impl Augment {
-    /// The name in specs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Light => "light",
-        }
+fn optimization(spec: &ExperimentSpec, arm: &Arm, point: &Overrides) -> Optimization {
+    let controls = &spec.controls;
+    let optimizer = arm.optimizer.unwrap_or(controls.optimizer);
+    let (rule, weight_decay, decay_norms_and_biases) = optimizer.resolve(point.weight_decay);
+    // 0 is how an arm says that it does not do what `[controls]` does.
+    let unless_0 = |value: Option<f64>| value.filter(|value| *value != 0.0);
+    Optimization {
+        rule,
+        weight_decay,
+        decay_norms_and_biases,
+        clip_norm: unless_0(arm.clip_norm.or(controls.clip_norm)),
+        label_smoothing: point.label_smoothing.or(arm.label_smoothing).unwrap_or(controls.label_smoothing),
+        class_weights: arm.class_weights.as_ref().unwrap_or(&controls.class_weights).clone(),
+        lr_decay_per_block: arm.lr_decay_per_block.unwrap_or(controls.lr_decay_per_block),
+        accumulate: arm.accumulate.unwrap_or(controls.accumulate),
+        average: unless_0(arm.average.or(controls.average)),
     }
+}
 
-    /// The name with its version, as in the lineage.
-    pub fn versioned(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Light => "light@1",
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{ClassWeighting, ClassWeights, Format, UpdateRule, parse};
+
+    #[test]
+    fn stages_override_the_grid_the_grid_arms_and_arms_the_controls() {
+        let text = r#"
+            name = "x"
+            data.dataset = "d"
+            model.init = "random"
+            budget.epochs = 2
+            seeds.count = 1
+            [controls]
+            optimizer = { name = "sgd", momentum = 0.9 }
+            schedule = { name = "step", every = 3 }
+            clip_norm = 1.0
+            average = 0.99
+            class_weights = "balanced"
+            [[arm]]
+            name = "a"
+            stages = [{ epochs = 1, train = "head", schedule = "constant" }, { epochs = 1, train = "all" }]
+            clip_norm = 0.0
+            class_weights = [1.0, 3.0]
+            memory = "low"
+            [[arm]]
+            name = "b"
+            stages = [{ epochs = 2, train = "all", augment = "none" }]
+            augment = { flip = 0.5 }
+            optimizer = { name = "adamw" }
+            [grid]
+            weight_decay = [0.0, 1e-4]
+            precision = ["bf16"]
+        "#;
+        let arms = resolve(&parse(text, Format::Toml).expect("a well-formed spec"));
+        let names: Vec<&str> = arms.iter().map(|arm| arm.name.as_str()).collect();
+        assert_eq!(names[..2], ["a precision=bf16 weight_decay=0", "a precision=bf16 weight_decay=1e-4"]);
+        assert_eq!(arms[1].levels["weight_decay"], "1e-4");
+        let [a, b] = [&arms[1], &arms[2]];
+        let step = Schedule::Step { every: 3, factor: 0.1, warm_up: 0 };
+        assert_eq!(a.stages.iter().map(|stage| stage.schedule).collect::<Vec<_>>(), [Schedule::default(), step]);
+        assert_eq!((a.memory, a.precision), (Memory::Low, Precision::Bf16));
+        assert_eq!((a.optimization.clip_norm, a.optimization.average), (None, Some(0.99)));
+        assert_eq!(a.optimization.class_weights, ClassWeights::Listed(vec![1.0, 3.0]));
+        assert_eq!(a.optimization.weight_decay, 1e-4);
+        assert_eq!(b.optimization.clip_norm, Some(1.0));
+        assert_eq!(b.optimization.class_weights, ClassWeights::Named(ClassWeighting::Balanced));
+        assert!(matches!(b.optimization.rule, UpdateRule::Adamw { .. }) && b.optimization.weight_decay == 0.0);
+        assert_eq!(b.stages[0].augment, Augment::NONE);
     }
 }

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Arm, Error, ExperimentSpec, MAX_RUNS, Optimizer, Seeds};
+use super::{
+    Arm, Augment, ClassWeights, Controls, Error, ExperimentSpec, Grid, MAX_RUNS, ResolvedArm, Seeds, Trainable, number,
+    optimization::check_weight_decay, resolve,
+};
 
 /// Checks a spec.
 ///
@@ -24,9 +27,13 @@ pub fn validate(spec: &ExperimentSpec) -> Result<(), Error> {
         range("data.image_size", size, 32, 1024)?;
     }
     range("budget.epochs", spec.budget.epochs, 1, 100_000)?;
-    range("controls.batch_size", spec.controls.batch_size, 1, 4096)?;
-    learning_rate("controls.lr", spec.controls.lr)?;
-    optimizer("controls.optimizer", &spec.controls.optimizer)?;
+    controls(&spec.controls)?;
+    if spec.execution.checkpoint_every_steps == Some(0) {
+        return invalid(
+            "execution.checkpoint_every_steps",
+            "0 is no number of steps; write 1 or more, or leave it out",
+        );
+    }
     seeds(&spec.seeds)?;
     if spec.arm.is_empty() {
         return invalid("arm", "an experiment needs at least one [[arm]]");
@@ -34,6 +41,7 @@ pub fn validate(spec: &ExperimentSpec) -> Result<(), Error> {
     unique("arm.name", spec.arm.iter().map(|arm| arm.name.as_str()))?;
     spec.arm.iter().try_for_each(|arm| validate_arm(spec, arm))?;
     grid(spec)?;
+    resolve(spec).iter().try_for_each(resolved)?;
     compare(spec)
 }
 
@@ -98,15 +106,103 @@ fn learning_rate(place: &str, lr: f64) -> Result<(), Error> {
     }
 }
 
-fn optimizer(place: &str, optimizer: &Optimizer) -> Result<(), Error> {
-    if let Some(beta) = optimizer.betas.iter().find(|beta| !(0.0..1.0).contains(*beta)) {
-        return invalid(place, format!("{beta} in `betas` is not in [0, 1)"));
+/// Says where it was that a check refused something.
+fn at(place: impl Into<String>, checked: Result<(), String>) -> Result<(), Error> {
+    checked.or_else(|cause| invalid(place, cause))
+}
+
+fn label_smoothing(place: &str, share: f64) -> Result<(), Error> {
+    if (0.0..1.0).contains(&share) { Ok(()) } else { invalid(place, format!("{share} is not in [0, 1)")) }
+}
+
+/// What `[controls]` and an arm can both set. Controls are an arm in which everything is set.
+fn settings(place: &dyn Fn(&str) -> String, arm: &Arm) -> Result<(), Error> {
+    let check = |key: &str, value: Option<f64>, good: fn(f64) -> bool, range: &str| match value {
+        Some(value) if !good(value) => invalid(place(key), format!("{value} is not {range}")),
+        _ => Ok(()),
+    };
+    if let Some(batch_size) = arm.batch_size {
+        range(&place("batch_size"), batch_size, 1, 4096)?;
     }
-    if optimizer.epsilon > 0.0 && optimizer.epsilon < 1.0 {
-        Ok(())
-    } else {
-        invalid(place, format!("`epsilon` {} is not between 0 and 1", optimizer.epsilon))
+    arm.optimizer.iter().try_for_each(|optimizer| at(place("optimizer"), optimizer.check()))?;
+    arm.lr.iter().try_for_each(|lr| learning_rate(&place("lr"), *lr))?;
+    arm.schedule.iter().try_for_each(|schedule| at(place("schedule"), schedule.check()))?;
+    arm.augment.iter().try_for_each(|augment| at(place("augment"), Augment::check(augment)))?;
+    let finite = |value: f64| (0.0..=1e12).contains(&value);
+    check("clip_norm", arm.clip_norm, finite, "a norm above 0, or 0 for no clipping")?;
+    arm.label_smoothing.iter().try_for_each(|share| label_smoothing(&place("label_smoothing"), *share))?;
+    arm.class_weights.iter().try_for_each(|weights| at(place("class_weights"), ClassWeights::check(weights)))?;
+    let decay = |value: f64| value > 0.0 && value <= 1.0;
+    check("lr_decay_per_block", arm.lr_decay_per_block, decay, "above 0 and up to 1")?;
+    if let Some(accumulate) = arm.accumulate {
+        range(&place("accumulate"), accumulate, 1, 4096)?;
     }
+    check("average", arm.average, |value| (0.0..1.0).contains(&value), "a decay in [0, 1), 0 for no average")
+}
+
+fn controls(controls: &Controls) -> Result<(), Error> {
+    let Controls {
+        batch_size,
+        optimizer,
+        lr,
+        schedule,
+        augment,
+        clip_norm,
+        label_smoothing,
+        class_weights,
+        lr_decay_per_block,
+        accumulate,
+        average,
+        precision: _,
+        memory: _,
+    } = controls.clone();
+    let all = Arm {
+        batch_size: Some(batch_size),
+        optimizer: Some(optimizer),
+        lr: Some(lr),
+        schedule: Some(schedule),
+        augment: Some(augment),
+        clip_norm,
+        label_smoothing: Some(label_smoothing),
+        class_weights: Some(class_weights),
+        lr_decay_per_block: Some(lr_decay_per_block),
+        accumulate: Some(accumulate),
+        average,
+        ..Arm::default()
+    };
+    settings(&|key| format!("controls.{key}"), &all)
+}
+
+/// What can be checked only when it is known which settings come together.
+fn resolved(arm: &ResolvedArm) -> Result<(), Error> {
+    let accumulate = arm.optimization.accumulate;
+    if !arm.batch_size.is_multiple_of(accumulate) {
+        let cause = format!(
+            "a batch of {} cannot be cut into {accumulate} equal parts; write a divisor of the batch size",
+            arm.batch_size
+        );
+        return invalid(format!("arm {:?}: accumulate", arm.name), cause);
+    }
+    arm.stages.iter().enumerate().try_for_each(|(index, stage)| {
+        let checked = stage.schedule.check_stage(stage.lr, stage.epochs);
+        at(format!("arm {:?}: schedule of stages[{index}]", arm.name), checked)
+    })
+}
+
+/// Whether the network has the parts that the arm's stages train.
+fn parts(spec: &ExperimentSpec, arm: &Arm) -> Result<(), Error> {
+    let arch = spec.model.arch;
+    let Some((index, stage)) = arm.stages.iter().enumerate().find(|(_, stage)| !stage.train.fits(arch)) else {
+        return Ok(());
+    };
+    let names: Vec<&str> = Trainable::ALL.iter().filter(|part| part.fits(arch)).map(|part| part.name()).collect();
+    let cause = format!(
+        "{} has no part {:?}; write one of {}, or change `model.arch`",
+        arch.name(),
+        stage.train.name(),
+        names.join(", ")
+    );
+    invalid(format!("arm {:?}: train of stages[{index}]", arm.name), cause)
 }
 
 fn seeds(seeds: &Seeds) -> Result<(), Error> {
@@ -127,14 +223,14 @@ fn seeds(seeds: &Seeds) -> Result<(), Error> {
 fn validate_arm(spec: &ExperimentSpec, arm: &Arm) -> Result<(), Error> {
     let place = |key: &str| format!("arm {:?}: {key}", arm.name);
     name("arm.name", &arm.name)?;
-    if let Some(batch_size) = arm.batch_size {
-        range(&place("batch_size"), batch_size, 1, 4096)?;
+    settings(&place, arm)?;
+    for (index, stage) in arm.stages.iter().enumerate() {
+        let place = |key: &str| place(&format!("{key} of stages[{index}]"));
+        stage.lr.iter().try_for_each(|lr| learning_rate(&place("lr"), *lr))?;
+        stage.schedule.iter().try_for_each(|schedule| at(place("schedule"), schedule.check()))?;
+        stage.augment.iter().try_for_each(|augment| at(place("augment"), augment.check()))?;
     }
-    arm.optimizer.iter().try_for_each(|o| optimizer(&place("optimizer"), o))?;
-    arm.lr
-        .iter()
-        .chain(arm.stages.iter().filter_map(|stage| stage.lr.as_ref()))
-        .try_for_each(|lr| learning_rate(&place("lr"), *lr))?;
+    parts(spec, arm)?;
     if arm.stages.is_empty() || arm.stages.iter().any(|stage| stage.epochs == 0) {
         return invalid(place("stages"), "needs at least one stage, and each stage at least one epoch");
     }
@@ -155,23 +251,40 @@ struct Factor {
 }
 
 fn factors(spec: &ExperimentSpec) -> Vec<Factor> {
+    fn factor<T>(
+        name: &'static str,
+        levels: &Option<Vec<T>>,
+        text: impl Fn(&T) -> String,
+        decided_by: fn(&Arm) -> bool,
+    ) -> Option<Factor> {
+        let levels = levels.as_ref()?.iter().map(text).collect();
+        Some(Factor { name, levels, decided_by })
+    }
     let grid = &spec.grid;
-    let batch_size = grid.batch_size.as_ref().map(|levels| Factor {
-        name: "batch_size",
-        levels: levels.iter().map(u32::to_string).collect(),
-        decided_by: |arm| arm.batch_size.is_some(),
-    });
-    let lr = grid.lr.as_ref().map(|levels| Factor {
-        name: "lr",
-        levels: levels.iter().map(|level| format!("{level:e}")).collect(),
-        decided_by: |arm| arm.lr.is_some() || arm.stages.iter().all(|stage| stage.lr.is_some()),
-    });
-    let augment = grid.augment.as_ref().map(|levels| Factor {
-        name: "augment",
-        levels: levels.iter().map(|level| level.name().to_owned()).collect(),
-        decided_by: |arm| arm.augment.is_some() || arm.stages.iter().all(|stage| stage.augment.is_some()),
-    });
-    [batch_size, lr, augment].into_iter().flatten().collect()
+    let factors = [
+        factor("batch_size", &grid.batch_size, u32::to_string, |arm| arm.batch_size.is_some()),
+        factor(
+            "lr",
+            &grid.lr,
+            |lr| format!("{lr:e}"),
+            |arm| arm.lr.is_some() || arm.stages.iter().all(|stage| stage.lr.is_some()),
+        ),
+        factor("schedule", &grid.schedule, ToString::to_string, |arm| {
+            arm.schedule.is_some() || arm.stages.iter().all(|stage| stage.schedule.is_some())
+        }),
+        factor("augment", &grid.augment, ToString::to_string, |arm| {
+            arm.augment.is_some() || arm.stages.iter().all(|stage| stage.augment.is_some())
+        }),
+        factor(
+            "weight_decay",
+            &grid.weight_decay,
+            |level| number(*level),
+            |arm| arm.optimizer.is_some_and(|optimizer| optimizer.weight_decay.is_some()),
+        ),
+        factor("label_smoothing", &grid.label_smoothing, |level| number(*level), |arm| arm.label_smoothing.is_some()),
+        factor("precision", &grid.precision, |level| level.name().to_owned(), |arm| arm.precision.is_some()),
+    ];
+    factors.into_iter().flatten().collect()
 }
 
 fn grid(spec: &ExperimentSpec) -> Result<(), Error> {
@@ -194,9 +307,18 @@ fn grid(spec: &ExperimentSpec) -> Result<(), Error> {
         }
         runs *= levels.len() as u128;
     }
-    spec.grid.lr.iter().flatten().try_for_each(|lr| learning_rate("grid.lr", *lr))?;
-    spec.grid.batch_size.iter().flatten().try_for_each(|size| range("grid.batch_size", *size, 1, 4096))?;
+    levels(&spec.grid)?;
     if runs > MAX_RUNS as u128 { Err(Error::TooManyRuns { runs }) } else { Ok(()) }
+}
+
+/// Checks the grid's levels one by one.
+fn levels(grid: &Grid) -> Result<(), Error> {
+    grid.batch_size.iter().flatten().try_for_each(|size| range("grid.batch_size", *size, 1, 4096))?;
+    grid.lr.iter().flatten().try_for_each(|lr| learning_rate("grid.lr", *lr))?;
+    grid.schedule.iter().flatten().try_for_each(|schedule| at("grid.schedule", schedule.check()))?;
+    grid.augment.iter().flatten().try_for_each(|augment| at("grid.augment", augment.check()))?;
+    grid.weight_decay.iter().flatten().try_for_each(|decay| at("grid.weight_decay", check_weight_decay(*decay)))?;
+    grid.label_smoothing.iter().flatten().try_for_each(|share| label_smoothing("grid.label_smoothing", *share))
 }
 
 fn compare(spec: &ExperimentSpec) -> Result<(), Error> {
@@ -220,7 +342,26 @@ fn compare(spec: &ExperimentSpec) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Augment, Format, Stage, Trainable, parse};
+    use crate::{
+        architecture::Arch,
+        spec::{
+            Augment, CustomPolicy, Format, Optimizer, OptimizerName, PolicyName, Precision, Schedule, Stage, Trainable,
+            parse,
+        },
+    };
+
+    const LIGHT: Augment = Augment::Named(PolicyName::Light);
+
+    const ADAM: Optimizer = Optimizer {
+        name: OptimizerName::Adam,
+        betas: None,
+        epsilon: None,
+        momentum: None,
+        dampening: None,
+        nesterov: None,
+        weight_decay: None,
+        decay_norms_and_biases: None,
+    };
 
     fn good() -> ExperimentSpec {
         let text = r#"
@@ -257,7 +398,7 @@ mod tests {
 
     #[test]
     fn sums_that_overflow_are_only_unequal() {
-        let stage = Stage { epochs: u32::MAX, train: Trainable::Head, lr: None, augment: None };
+        let stage = Stage { epochs: u32::MAX, train: Trainable::Head, lr: None, schedule: None, augment: None };
         assert!(error(|spec| spec.arm[0].stages = vec![stage.clone(), stage]).contains("8589934590 epochs"));
     }
 
@@ -269,7 +410,7 @@ mod tests {
             error(|spec| spec.data.external = vec!["d".to_owned()]),
             error(|spec| spec.controls.lr = f64::NAN),
             error(|spec| spec.controls.batch_size = 0),
-            error(|spec| spec.controls.optimizer.betas[0] = 1.0),
+            error(|spec| spec.controls.optimizer.betas = Some([1.0, 0.999])),
             error(|spec| spec.seeds.values = Some(vec![1])),
             error(|spec| spec.seeds = Seeds::default()),
             error(|spec| spec.seeds = Seeds { count: None, values: Some(vec![3, 3]) }),
@@ -277,10 +418,10 @@ mod tests {
             error(|spec| spec.arm[1].name = "frozen".to_owned()),
             error(|spec| spec.arm[0].stages.clear()),
             error(|spec| spec.grid.augment = Some(vec![])),
-            error(|spec| spec.grid.augment = Some(vec![Augment::None, Augment::None])),
+            error(|spec| spec.grid.augment = Some(vec![Augment::NONE, Augment::NONE])),
             error(|spec| {
-                spec.arm[0].augment = Some(Augment::Light);
-                spec.grid.augment = Some(vec![Augment::None, Augment::Light]);
+                spec.arm[0].augment = Some(LIGHT);
+                spec.grid.augment = Some(vec![Augment::NONE, LIGHT]);
             }),
             error(|spec| spec.compare.baseline = Some("frosen".to_owned())),
             error(|spec| spec.compare.alpha = 1.0),
@@ -288,6 +429,56 @@ mod tests {
             error(|spec| {
                 spec.seeds.count = Some(10_000);
                 spec.grid.lr = Some((1..=6).map(|level| f64::from(level) * 1e-4).collect());
+            }),
+        ];
+        insta::assert_snapshot!(errors.join("\n"));
+    }
+
+    #[test]
+    fn settings_of_the_engine_are_refused_with_the_way_out() {
+        let cosine = |minimum, warm_up| Schedule::Cosine { minimum, warm_up };
+        let errors = [
+            error(|spec| spec.controls.optimizer.momentum = Some(0.9)),
+            error(|spec| {
+                spec.arm[1].optimizer = Some(Optimizer { name: OptimizerName::Sgd, epsilon: Some(1e-8), ..ADAM });
+            }),
+            error(|spec| {
+                spec.arm[1].optimizer = Some(Optimizer { name: OptimizerName::Sgd, nesterov: Some(true), ..ADAM });
+            }),
+            error(|spec| {
+                spec.arm[1].optimizer = Some(Optimizer { name: OptimizerName::Sgd, dampening: Some(0.1), ..ADAM });
+            }),
+            error(|spec| spec.controls.optimizer.weight_decay = Some(-1.0)),
+            error(|spec| spec.controls.schedule = Schedule::Step { every: 0, factor: 0.1, warm_up: 0 }),
+            error(|spec| spec.controls.schedule = Schedule::Exponential { factor: 1.5, warm_up: 0 }),
+            error(|spec| spec.controls.schedule = cosine(-1.0, 0)),
+            error(|spec| spec.controls.schedule = cosine(0.0, 5)),
+            error(|spec| spec.controls.schedule = cosine(1e-4, 0)),
+            error(|spec| {
+                spec.arm[0].stages[0].schedule =
+                    Some(Schedule::OneCycle { rise: 1.0, start_divisor: 25.0, end_divisor: 1e4 });
+            }),
+            error(|spec| {
+                spec.arm[1].stages[1].augment =
+                    Some(Augment::Custom(Box::new(CustomPolicy { flip: Some(2.0), ..CustomPolicy::default() })));
+            }),
+            error(|spec| spec.controls.clip_norm = Some(f64::INFINITY)),
+            error(|spec| spec.controls.label_smoothing = 1.0),
+            error(|spec| spec.controls.class_weights = ClassWeights::Listed(vec![1.0])),
+            error(|spec| spec.arm[0].class_weights = Some(ClassWeights::Listed(vec![0.0, 0.0]))),
+            error(|spec| spec.controls.lr_decay_per_block = 0.0),
+            error(|spec| spec.controls.accumulate = 3),
+            error(|spec| spec.arm[0].accumulate = Some(0)),
+            error(|spec| spec.controls.average = Some(1.0)),
+            error(|spec| spec.execution.checkpoint_every_steps = Some(0)),
+            error(|spec| spec.model.arch = Arch::Resnet50),
+            error(|spec| spec.arm[0].stages[0].train = Trainable::Layer4),
+            error(|spec| spec.grid.weight_decay = Some(vec![0.0, 2.0])),
+            error(|spec| spec.grid.label_smoothing = Some(vec![1.0])),
+            error(|spec| spec.grid.schedule = Some(vec![cosine(0.0, 0), cosine(0.0, 0)])),
+            error(|spec| {
+                spec.arm[0].precision = Some(Precision::Bf16);
+                spec.grid.precision = Some(vec![Precision::Fp32, Precision::Bf16]);
             }),
         ];
         insta::assert_snapshot!(errors.join("\n"));
