@@ -1,8 +1,9 @@
-//! A checkpoint: everything needed to go on from an epoch boundary as if nothing had happened.
+//! A checkpoint: everything needed to go on from an epoch boundary, or from a step within an epoch, as if nothing had
+//! happened.
 //!
-//! Its parts are immutable, content-addressed safetensors files; the manifest is written last and names them. The parts
-//! that training did not touch have the same digest at every epoch, so they are stored once. A checkpoint counts only
-//! when the coordinator has recorded its manifest: an object without a record is garbage.
+//! Its parts are immutable, content-addressed files; the manifest is written last and names them. The parts that
+//! training did not touch have the same digest at every epoch, so they are stored once. A checkpoint counts only when
+//! the coordinator has recorded its manifest: an object without a record is garbage.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,12 +15,14 @@ use crate::{
 };
 
 /// The manifest's schema.
-pub const SCHEMA: &str = "ceteris.checkpoint/1";
+pub const SCHEMA: &str = "ceteris.checkpoint/2";
+/// The schema before steps within an epoch were known; still read.
+const SCHEMA_1: &str = "ceteris.checkpoint/1";
 /// The largest manifest that is read.
 pub const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
-/// What a file of a checkpoint holds. Every file is safetensors; names are torchvision's, and for the optimizer
-/// `NAME.moment1`, `NAME.moment2` of each trainable parameter and one `step` (int64, shape `[]`).
+/// What a file of a checkpoint holds. Every file but the progress is safetensors; names are torchvision's, and for the
+/// optimizer `NAME.moment1`, `NAME.moment2` of each trainable parameter and one `step` (int64, shape `[]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -29,6 +32,8 @@ pub enum Role {
     Trained,
     /// The optimizer's state.
     Optimizer,
+    /// Within an epoch: what the epoch's figures were so far. JSON that only the training engine reads.
+    Progress,
 }
 
 /// One file of a checkpoint.
@@ -49,10 +54,13 @@ pub struct Part {
 pub struct Manifest {
     /// [`SCHEMA`].
     pub schema: String,
-    /// The lineage that leads here.
+    /// The lineage that leads here; within an epoch, that of the epoch in flight.
     pub key: LineageKey,
-    /// How many epochs that is.
+    /// How many epochs that is; within an epoch, the one in flight.
     pub epoch: Epoch,
+    /// Within an epoch: optimizer steps of it that are done, at least 1. None at an epoch's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u32>,
     /// The execution that made it.
     pub attempt: Attempt,
     /// The network.
@@ -61,7 +69,7 @@ pub struct Manifest {
     pub classes: Vec<String>,
     /// Where it was computed.
     pub environment: Environment,
-    /// Its files, one per role, in the order of [`Role`].
+    /// Its files, one per role, in the order of [`Role`]; the progress only within an epoch.
     pub parts: Vec<Part>,
 }
 
@@ -90,10 +98,13 @@ pub struct Environment {
 pub enum Error {
     #[error("the checkpoint's manifest cannot be read: {0}")]
     Malformed(String),
-    #[error("the checkpoint's manifest has schema {0:?}; this version reads {SCHEMA:?}")]
+    #[error("the checkpoint's manifest has schema {0:?}; this version reads {SCHEMA:?} and {SCHEMA_1:?}")]
     Schema(String),
+    #[error("the checkpoint's manifest says step 0, which is the end of the epoch before")]
+    Step,
     #[error(
-        "the checkpoint's manifest does not list a frozen, a trained and an optimizer part, once each and in this order"
+        "the checkpoint's manifest does not list a frozen, a trained and an optimizer part, and within an epoch a progress part, once each \
+         and in this order"
     )]
     Parts,
 }
@@ -107,13 +118,77 @@ impl Manifest {
     /// Reads and checks a manifest.
     ///
     /// # Errors
-    /// When the bytes are no manifest of this schema with one part of each role.
+    /// When the bytes are no manifest of a known schema with one part of each role.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let manifest: Self = serde_json::from_slice(bytes).map_err(|error| Error::Malformed(error.to_string()))?;
-        if manifest.schema != SCHEMA {
-            return Err(Error::Schema(manifest.schema));
+        match (manifest.schema.as_str(), manifest.step) {
+            (SCHEMA, Some(0)) => return Err(Error::Step),
+            (SCHEMA, _) | (SCHEMA_1, None) => {}
+            _ => return Err(Error::Schema(manifest.schema)),
         }
-        let roles = manifest.parts.iter().map(|part| part.role);
-        if roles.eq([Role::Frozen, Role::Trained, Role::Optimizer]) { Ok(manifest) } else { Err(Error::Parts) }
+        let expected: &[Role] = match manifest.step {
+            None => &[Role::Frozen, Role::Trained, Role::Optimizer],
+            Some(_) => &[Role::Frozen, Role::Trained, Role::Optimizer, Role::Progress],
+        };
+        let roles = manifest.parts.iter().map(|part| &part.role);
+        if roles.eq(expected) { Ok(manifest) } else { Err(Error::Parts) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ids::SegmentId;
+
+    fn manifest(step: Option<u32>, roles: &[Role]) -> Manifest {
+        let part = |&role| Part { role, digest: Digest::of(b"part"), bytes: 4 };
+        Manifest {
+            schema: SCHEMA.to_owned(),
+            key: LineageKey(Digest::of(b"key")),
+            epoch: Epoch(3),
+            step,
+            attempt: Attempt { segment: SegmentId(Uuid::nil()), number: 1 },
+            arch: Arch::Densenet121,
+            classes: vec!["NORMAL".to_owned(), "PNEUMONIA".to_owned()],
+            environment: Environment {
+                engine: "1".to_owned(),
+                libtorch: "2.9.1".to_owned(),
+                device: "cpu".to_owned(),
+                instructions: "AVX2".to_owned(),
+                threads: 2,
+            },
+            parts: roles.iter().map(part).collect(),
+        }
+    }
+
+    const BOUNDARY: [Role; 3] = [Role::Frozen, Role::Trained, Role::Optimizer];
+    const WITHIN: [Role; 4] = [Role::Frozen, Role::Trained, Role::Optimizer, Role::Progress];
+
+    #[test]
+    fn manifests_are_read_as_they_were_written() {
+        for written in [manifest(None, &BOUNDARY), manifest(Some(7), &WITHIN)] {
+            assert_eq!(Manifest::from_bytes(&written.to_bytes()), Ok(written));
+        }
+    }
+
+    #[test]
+    fn the_first_schema_is_still_read() {
+        let old = Manifest { schema: SCHEMA_1.to_owned(), ..manifest(None, &BOUNDARY) };
+        assert!(!String::from_utf8(old.to_bytes()).unwrap().contains("step"), "as it was written then");
+        assert_eq!(Manifest::from_bytes(&old.to_bytes()), Ok(old));
+        let impossible = Manifest { schema: SCHEMA_1.to_owned(), ..manifest(Some(7), &WITHIN) };
+        assert_eq!(Manifest::from_bytes(&impossible.to_bytes()), Err(Error::Schema(SCHEMA_1.to_owned())));
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_refused() {
+        let read = |manifest: Manifest| Manifest::from_bytes(&manifest.to_bytes());
+        assert_eq!(read(manifest(None, &WITHIN)), Err(Error::Parts));
+        assert_eq!(read(manifest(Some(7), &BOUNDARY)), Err(Error::Parts));
+        assert_eq!(read(manifest(None, &[Role::Trained, Role::Frozen, Role::Optimizer])), Err(Error::Parts));
+        assert_eq!(read(manifest(Some(0), &WITHIN)), Err(Error::Step));
+        assert!(matches!(Manifest::from_bytes(b"{}"), Err(Error::Malformed(_))));
     }
 }

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod dataset;
 pub mod digest;
 pub mod document;
+pub mod features;
 pub mod ids;
 pub mod lineage;
 pub mod plan;

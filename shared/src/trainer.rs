@@ -2,8 +2,15 @@
 //! listens on. The trainer's stdout and stderr are the attempt's log and never carry messages.
 //!
 //! The trainer says [`Report::Ready`] once. Then, for each [`Request::Train`], it says `Started`, any number of
-//! `Progress`, one `Epoch` per epoch in order, and exactly one of `Finished`, `Stopped` and `Failed`. It reads and
-//! writes only the paths it is given, knows no credentials, and exits when the socket closes.
+//! `Progress` and `Step`, one `Epoch` per epoch in order, and exactly one of `Finished`, `Stopped` and `Failed`. It reads
+//! and writes only the paths it is given, knows no credentials, and exits when the socket closes.
+//!
+//! A trainer that is told to stop now says one last `Step` before `Stopped` where the epoch in flight has steps behind
+//! it that no `Step` has told yet, so that the next attempt goes on in the middle of the epoch with the same bits.
+//!
+//! Before it uses a set of features ([`crate::features`]) it says `FeaturesWanted`, whether the set lies in its folder
+//! or not, and waits for the answer; where there is none, it computes the set in the folder and says `FeaturesMade`. A
+//! set that it finds damaged when it opens it is one to remove, manifest first, and to ask for again.
 
 use std::path::PathBuf;
 
@@ -12,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     checkpoint::Environment,
     dataset::Split,
+    features::FeatureKey,
     ids::{Attempt, Epoch},
     lineage::LineageKey,
     plan::Work,
@@ -30,8 +38,17 @@ pub enum Request {
     Stop {
         /// Which execution; a request for another one is ignored.
         attempt: Attempt,
-        /// Do not finish the epoch.
+        /// Do not finish the epoch: checkpoint the step and stop.
         now: bool,
+    },
+    /// The answer to [`Report::FeaturesWanted`].
+    Features {
+        /// Which execution; an answer to another one is ignored.
+        attempt: Attempt,
+        /// Which set.
+        key: FeatureKey,
+        /// It lies in the folder, complete. What was fetched for this is verified; what was there before is not.
+        found: bool,
     },
     /// Exit when idle.
     Exit,
@@ -51,8 +68,25 @@ pub struct Train {
     pub external: Vec<(String, DatasetFiles)>,
     /// Where the weights come from.
     pub start: Start,
-    /// Where the trainer writes: one folder `epoch-N` per epoch. Exists and is empty.
+    /// Where the trainer writes: one folder `epoch-N` per epoch, and `epoch-N-step-S` per checkpoint within one. Exists
+    /// and is empty.
     pub directory: PathBuf,
+    /// Where features of frozen parts are kept; none where they are not to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeatureFolder>,
+}
+
+/// A folder of feature sets, one subfolder for each ([`FeatureKey::folder`]), shared by all trainers of an agent.
+///
+/// A trainer that makes a set writes each file aside and renames it, the manifest last: what is there is whole, and two
+/// that make the same set at once do no harm. It removes nothing but what it found damaged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureFolder {
+    /// The folder. Exists.
+    pub directory: PathBuf,
+    /// Bytes of all sets together; a larger set is not worth making.
+    pub limit_bytes: u64,
 }
 
 /// A data set on local disk, every file verified against its digest.
@@ -76,7 +110,7 @@ pub enum Start {
         /// The file.
         file: PathBuf,
     },
-    /// The state after an epoch.
+    /// The state after an epoch, or in the middle of one.
     Checkpoint {
         /// [`crate::checkpoint::Role::Frozen`]
         frozen: PathBuf,
@@ -84,7 +118,20 @@ pub enum Start {
         trained: PathBuf,
         /// [`crate::checkpoint::Role::Optimizer`]
         optimizer: PathBuf,
+        /// How far the first epoch of the work is; none at its beginning.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<Position>,
     },
+}
+
+/// Where in an epoch a checkpoint was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Optimizer steps of the epoch that are done; at least 1.
+    pub step: u32,
+    /// [`crate::checkpoint::Role::Progress`]
+    pub progress: PathBuf,
 }
 
 /// From the trainer to the agent.
@@ -114,8 +161,24 @@ pub enum Report {
         /// Mean training loss over this epoch's steps so far.
         loss: f64,
     },
+    /// A checkpoint within an epoch is complete on disk.
+    Step(Box<StepReport>),
     /// An epoch is trained and evaluated, and its files are complete on disk.
     Epoch(Box<EpochReport>),
+    /// A set of features is to be used: answered by [`Request::Features`].
+    FeaturesWanted {
+        /// Which execution.
+        attempt: Attempt,
+        /// Which set.
+        key: FeatureKey,
+    },
+    /// A set of features was computed and is complete in the folder.
+    FeaturesMade {
+        /// Which execution.
+        attempt: Attempt,
+        /// Which set.
+        key: FeatureKey,
+    },
     /// All epochs are trained.
     Finished {
         /// Which execution.
@@ -135,6 +198,30 @@ pub enum Report {
         /// What happened, where, and the way out.
         message: String,
     },
+}
+
+/// A checkpoint within an epoch: its files lie in the folder `epoch-E-step-S`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepReport {
+    /// Which execution.
+    pub attempt: Attempt,
+    /// The epoch in flight.
+    pub epoch: Epoch,
+    /// Optimizer steps of it that are done; at least 1. Steps of an epoch are reported in ascending order.
+    pub step: u32,
+    /// The lineage key of the epoch in flight.
+    pub key: LineageKey,
+    /// The classes, in the order of the head's outputs.
+    pub classes: Vec<String>,
+    /// [`crate::checkpoint::Role::Frozen`]
+    pub frozen: PathBuf,
+    /// [`crate::checkpoint::Role::Trained`]
+    pub trained: PathBuf,
+    /// [`crate::checkpoint::Role::Optimizer`]
+    pub optimizer: PathBuf,
+    /// [`crate::checkpoint::Role::Progress`]
+    pub progress: PathBuf,
 }
 
 /// An epoch's results.
