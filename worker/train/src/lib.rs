@@ -10,6 +10,8 @@ pub mod checkpoint;
 pub mod data;
 pub mod engine;
 pub mod files;
+pub mod loss;
 pub mod model;
+pub mod optimizer;
 pub mod serve;
 pub mod tensors;
