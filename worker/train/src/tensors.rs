@@ -88,16 +88,25 @@ impl StateDict {
     /// # Errors
     /// The first tensor that is not so, in the layout's order; then one that is too many.
     pub fn check(&self, layout: &[Entry]) -> Result<(), Error> {
-        for Entry { name, shape, .. } in layout {
+        let expected: Vec<_> = layout.iter().map(|entry| (entry.name.clone(), entry.shape.as_slice())).collect();
+        self.check_shapes(&expected)
+    }
+
+    /// As [`StateDict::check`], with names and shapes alone.
+    ///
+    /// # Errors
+    /// As [`StateDict::check`].
+    pub fn check_shapes(&self, expected: &[(String, &[usize])]) -> Result<(), Error> {
+        for (name, shape) in expected {
             let tensor = self.0.get(name).ok_or_else(|| Error::Missing { name: name.clone() })?;
             if tensor.shape != *shape {
-                return Err(Error::Shape { name: name.clone(), found: tensor.shape.clone(), expected: shape.clone() });
+                return Err(Error::Shape { name: name.clone(), found: tensor.shape.clone(), expected: shape.to_vec() });
             }
             if tensor.values.iter().any(|value| !value.is_finite()) {
                 return Err(Error::NotFinite { name: name.clone() });
             }
         }
-        let surplus = self.0.keys().find(|name| !layout.iter().any(|entry| entry.name == **name));
+        let surplus = self.0.keys().find(|name| !expected.iter().any(|(other, _)| other == *name));
         surplus.map_or(Ok(()), |name| Err(Error::Unexpected { name: name.clone() }))
     }
 
