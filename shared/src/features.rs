@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     architecture::{Arch, Part},
     checkpoint::Environment,
+    dataset::Split,
     digest::{self, Digest},
     ids::Epoch,
     lineage::ENGINE,
@@ -83,6 +84,8 @@ pub struct Source<'a> {
     pub frozen: Digest,
     /// Digest of the data set's manifest.
     pub dataset: Digest,
+    /// Which of its samples, in their order; none for all.
+    pub split: Option<Split>,
     /// Height and width of the images, in pixels.
     pub image_size: u32,
     /// Arithmetic.
@@ -126,12 +129,13 @@ impl Source<'_> {
         let environment = serde_json::to_string(self.environment).expect("an environment is plain data");
         FeatureKey(Digest::of(
             format!(
-                "{ENCODING}\nengine={ENGINE}\narch={}\nboundary={}\nfrozen={}\ndataset={}\nimage_size={}\n\
+                "{ENCODING}\nengine={ENGINE}\narch={}\nboundary={}\nfrozen={}\ndataset={}\nsplit={}\nimage_size={}\n\
                  precision={}\nbatch={}\nenvironment={environment}\n{augment}",
                 self.arch.name(),
                 name(&self.boundary),
                 self.frozen,
                 self.dataset,
+                self.split.map_or("all", Split::name),
                 self.image_size,
                 name(&self.precision),
                 self.batch,

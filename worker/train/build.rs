@@ -1,9 +1,14 @@
-//! Tells the linker where libtorch lies, so that the trainer finds it at run time without an environment variable.
+//! Tells the linker where libtorch lies, so that the trainer finds it at run time without an environment variable, and
+//! compiles the few lines that set what libtorch keeps for the whole process.
 
 use std::{env, fs, path::Path};
 
 fn main() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
+    println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
+    if env::var_os("CARGO_FEATURE_LIBTORCH").is_none() {
+        return;
+    }
     let Some(root) = env::var_os("LIBTORCH").filter(|root| !root.is_empty()) else {
         println!("cargo::error=LIBTORCH is not set, so there is no libtorch to link: run `cargo xtask setup` once");
         return;
@@ -20,6 +25,18 @@ fn main() {
     println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", library.display());
     println!("cargo::rustc-env=CETERIS_LIBTORCH_VERSION={}", version(Path::new(&root)));
+    let include = env::var_os("LIBTORCH_INCLUDE").filter(|root| !root.is_empty()).unwrap_or(root);
+    const CONTEXT: &str = "src/backend/libtorch/context.cpp";
+    println!("cargo::rerun-if-changed={CONTEXT}");
+    let include = Path::new(&include).join("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .include(include.join("torch/csrc/api/include"))
+        .include(include)
+        .flag_if_supported("-Wno-unused-parameter")
+        .file(CONTEXT)
+        .compile("ceteris_context");
 }
 
 /// The version that libtorch's archive (`build-version`) or PyTorch's package (`version.py`) states.

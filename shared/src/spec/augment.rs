@@ -116,6 +116,19 @@ impl Augment {
     /// The images as they are.
     pub const NONE: Self = Self::Named(PolicyName::None);
 
+    /// Whether images stay as they are.
+    pub fn changes_nothing(&self) -> bool {
+        *self == Self::NONE
+    }
+
+    /// Whether images are mixed with others.
+    pub fn mixes(&self) -> bool {
+        match self {
+            Self::Named(name) => *name == PolicyName::Mixup,
+            Self::Custom(policy) => policy.mixup.is_some(),
+        }
+    }
+
     /// The text that stands for the policy in the lineage: `strong@1`, or `custom@1` and each setting that is written,
     /// sorted by name, as the bits of its numbers. Policies that differ have different texts, on one line.
     pub fn canonical(&self) -> String {

@@ -5,6 +5,7 @@
 //! ([`ceteris_shared::trainer`]). This is the only crate that names burn and tch, so that no other build needs libtorch.
 
 pub mod backend;
+pub mod bench;
 pub mod checkpoint;
 pub mod data;
 pub mod engine;

@@ -4,6 +4,8 @@
 //! All of it is one coefficient for each sample and class, which the log-probabilities are multiplied with. The
 //! coefficients are made on the host, in double precision; the tape sees a softmax, a product and a sum.
 
+use std::ops::Range;
+
 use burn::tensor::{Tensor, TensorData, activation::log_softmax};
 use ceteris_shared::spec::optimization::{ClassWeighting, ClassWeights, Optimization};
 
@@ -86,6 +88,12 @@ impl<'a> Targets<'a> {
     /// Targets of samples that were not mixed.
     pub fn new(labels: &'a [u32]) -> Self {
         Self { labels, mixed: None }
+    }
+
+    /// Those of some of the samples.
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let mixed = self.mixed.map(|mixed| Mixed { labels: &mixed.labels[rows.clone()], shares: &mixed.shares[rows.clone()] });
+        Self { labels: &self.labels[rows], mixed }
     }
 
     /// A sample's labels and their shares.

@@ -23,7 +23,7 @@ use ceteris_shared::{
 
 use crate::{
     backend::{self, DeviceName},
-    engine::{self, Outcome, Stop},
+    engine::{self, Control, Outcome},
 };
 
 /// The training thread's stack: the graph of a deep network is walked recursively.
@@ -52,8 +52,8 @@ pub fn serve(socket: &Path, device: DeviceName, threads: u32) -> Result<(), Erro
     let stream = UnixStream::connect(socket).map_err(failed)?;
     let writer = stream.try_clone().map_err(failed)?;
     let (sender, requests) = channel();
-    let stop = Stop::default();
-    let heard = stop.clone();
+    let control = Control::default();
+    let heard = control.clone();
     let training = move || {
         // A panic outside a request has no one to be reported to: the device did not answer.
         let body = AssertUnwindSafe(|| train_all(device, threads, &requests, &heard, writer));
@@ -72,7 +72,8 @@ pub fn serve(socket: &Path, device: DeviceName, threads: u32) -> Result<(), Erro
                     tracing::warn!("a request to train came after the one to exit; ignored");
                 }
             }
-            Request::Stop { attempt, now } => stop.request(attempt, now),
+            Request::Stop { attempt, now } => control.request(attempt, now),
+            Request::Features { attempt, key, found } => control.answer(attempt, key, found),
             // The training thread ends when it has done all requests, and closes the socket.
             Request::Exit => sender = None,
         }
@@ -112,19 +113,18 @@ fn read(reader: &mut impl BufRead) -> Result<Option<Request>, ReadError> {
 }
 
 /// Everything that the training thread does.
-fn train_all(name: DeviceName, threads: u32, requests: &Receiver<Train>, stop: &Stop, mut writer: UnixStream) {
-    let device = match backend::open(name, threads) {
-        Ok(device) => device,
+fn train_all(name: DeviceName, threads: u32, requests: &Receiver<Train>, control: &Control, mut writer: UnixStream) {
+    let opened = match backend::open(name, threads) {
+        Ok(opened) => opened,
         Err(error) => fail(&error.to_string()),
     };
-    let environment = backend::environment(name);
-    tracing::info!(?environment, "ready");
-    send(&mut writer, &Report::Ready { environment });
+    tracing::info!(environment = ?opened.environment, "ready");
+    send(&mut writer, &Report::Ready { environment: opened.environment.clone() });
     for request in requests {
         let attempt = request.attempt;
         tracing::info!(%attempt, seed = request.work.seed, epochs = request.work.epochs.len(), "training");
         let last =
-            last_report(attempt, || engine::train(&request, &device, stop, &mut |report| send(&mut writer, &report)));
+            last_report(attempt, || engine::train(&request, &opened, control, &mut |report| send(&mut writer, &report)));
         tracing::info!(%attempt, outcome = ?last, "done");
         send(&mut writer, &last);
     }

@@ -5,7 +5,8 @@
 //! tensors and burn's autodiff (`portable`). burn's libtorch devices are deprecated upstream in favour of its own kernels;
 //! a move to another of its backends is a change of this folder.
 
-#[cfg(feature = "libtorch")]
+// Deprecated upstream as a whole; the module is where a move to another backend would happen.
+#[allow(deprecated)]
 mod libtorch;
 mod compute;
 mod portable;
@@ -39,6 +40,8 @@ pub enum Error {
         "cuda:{index} was asked for, but libtorch {libtorch} sees {count} GPUs: use --device cpu, or build with a libtorch for CUDA and check the driver"
     )]
     NoSuchGpu { index: usize, count: usize, libtorch: &'static str },
+    #[error("libtorch cannot be told how to compute: {0}")]
+    Context(String),
 }
 
 /// The version of the libtorch that was linked.
@@ -65,29 +68,46 @@ impl fmt::Display for DeviceName {
     }
 }
 
+/// A device that this thread computes on, and what results computed there depend on.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The device, without autodiff.
+    pub device: Device,
+    /// What its results depend on.
+    pub environment: Environment,
+}
+
 /// Opens a device for this thread, with `threads` threads within an operation.
 ///
 /// OpenMP keeps the thread count per calling thread: call this on the thread that will train, and on no other.
 ///
 /// # Errors
-/// When libtorch does not see the device.
+/// When the device is not seen, or cannot be told how to compute.
 ///
 /// # Panics
-/// When libtorch sees it and cannot compute on it.
-pub fn open(name: DeviceName, threads: u32) -> Result<Device, Error> {
+/// When it is seen and does not compute.
+pub fn open(name: DeviceName, threads: u32) -> Result<Opened, Error> {
     tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
     if let DeviceName::Cuda(index) = name {
         let count = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
         if index >= count {
             return Err(Error::NoSuchGpu { index, count, libtorch: LIBTORCH });
         }
-        // Benchmarking picks convolution algorithms by the clock, which makes results depend on it.
-        tch::Cuda::cudnn_set_benchmark(false);
     }
+    configure(true, false)?;
     let device = device(name);
     // A device that is there but does not answer should say so now and not in the middle of a first epoch.
     Tensor::<1>::ones([1], &device).into_data();
-    Ok(device)
+    Ok(Opened { device, environment: environment(name) })
+}
+
+/// Tells a GPU how to compute: with kernels that give the same bits every time, where there are any, and whether fp32
+/// products may be made of 10-bit mantissas.
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn configure(deterministic: bool, tf32: bool) -> Result<(), Error> {
+    libtorch::Context { deterministic, tf32 }.set().map_err(Error::Context)
 }
 
 /// The device of that name, whether or not it is there.
@@ -136,7 +156,7 @@ pub(crate) fn train(
 }
 
 /// What results computed by this thread on `device` depend on.
-pub fn environment(device: DeviceName) -> Environment {
+fn environment(device: DeviceName) -> Environment {
     Environment {
         engine: lineage::ENGINE.to_owned(),
         libtorch: LIBTORCH.to_owned(),
@@ -146,6 +166,7 @@ pub fn environment(device: DeviceName) -> Environment {
         },
         instructions: instructions(std::env::var("ATEN_CPU_CAPABILITY").ok().as_deref()).to_owned(),
         threads: u32::try_from(tch::get_num_threads()).unwrap_or(1),
+        determinism: "deterministic".to_owned(),
     }
 }
 
@@ -203,8 +224,8 @@ mod tests {
 
     #[test]
     fn the_environment_tells_the_threads_that_were_asked_for() {
-        open(DeviceName::Cpu, 1).expect("the processor is always there");
-        assert_eq!(environment(DeviceName::Cpu).threads, 1);
+        let opened = open(DeviceName::Cpu, 1).expect("the processor is always there");
+        assert_eq!(opened.environment.threads, 1);
     }
 
     #[test]

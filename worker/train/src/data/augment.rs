@@ -4,7 +4,7 @@
 use ceteris_shared::{
     ids::Epoch,
     seed::{Purpose, draw},
-    spec::Augment,
+    spec::{Augment, PolicyName},
 };
 
 /// How a sample is shown.
@@ -33,10 +33,10 @@ pub struct Light {
 
 impl Look {
     /// The look of `sample` in `epoch` under `policy`.
-    pub fn draw(policy: Augment, seed: u64, epoch: Epoch, sample: u32) -> Self {
+    pub fn draw(policy: &Augment, seed: u64, epoch: Epoch, sample: u32) -> Self {
         match policy {
-            Augment::None => Self::Plain,
-            Augment::Light => {
+            Augment::Named(PolicyName::None) => Self::Plain,
+            _ => {
                 let mut draws = draw(seed, epoch, u64::from(sample), Purpose::Augment);
                 Self::Light(Light {
                     flip: draws.chance(0.5),
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_look_never_changes() {
         // Golden: a change of these numbers changes every augmented result.
-        let Look::Light(light) = Look::draw(Augment::Light, 7, Epoch(3), 11) else { panic!("light was asked for") };
+        let Look::Light(light) = Look::draw(&Augment::Named(PolicyName::Light), 7, Epoch(3), 11) else { panic!("light was asked for") };
         let numbers = [light.rotation, light.translation[0], light.translation[1], light.zoom, light.brightness];
         let rounded = numbers.map(|number| (number * 1e6).round() / 1e6);
         assert_eq!((light.flip, rounded), GOLDEN);
@@ -141,10 +141,10 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn looks_are_paired_and_within_bounds(seed: u64, epoch in 1u32..1000, sample: u32) {
-            let look = Look::draw(Augment::Light, seed, Epoch(epoch), sample);
-            proptest::prop_assert_eq!(look, Look::draw(Augment::Light, seed, Epoch(epoch), sample));
-            proptest::prop_assert_ne!(look, Look::draw(Augment::Light, seed, Epoch(epoch + 1), sample));
-            proptest::prop_assert_ne!(look, Look::draw(Augment::Light, seed, Epoch(epoch), sample ^ 1));
+            let look = Look::draw(&Augment::Named(PolicyName::Light), seed, Epoch(epoch), sample);
+            proptest::prop_assert_eq!(look, Look::draw(&Augment::Named(PolicyName::Light), seed, Epoch(epoch), sample));
+            proptest::prop_assert_ne!(look, Look::draw(&Augment::Named(PolicyName::Light), seed, Epoch(epoch + 1), sample));
+            proptest::prop_assert_ne!(look, Look::draw(&Augment::Named(PolicyName::Light), seed, Epoch(epoch), sample ^ 1));
             let Look::Light(light) = look else { return Ok(()) };
             proptest::prop_assert!(light.rotation.abs() <= 10.0);
             proptest::prop_assert!(light.translation.iter().all(|share| share.abs() <= 0.05));

@@ -34,7 +34,7 @@ pub struct Plan {
 pub fn load<'scope, 'env>(scope: &'scope Scope<'scope, 'env>, dataset: &'env Dataset, plan: Plan) -> Receiver<Batch> {
     let (sender, receiver) = sync_channel(PREFETCH);
     scope.spawn(move || {
-        let look = |sample| Look::draw(plan.augment, plan.seed, plan.epoch, sample);
+        let look = |sample| Look::draw(&plan.augment, plan.seed, plan.epoch, sample);
         for batch in &plan.batches {
             let batch = assemble(dataset, &plan.samples[batch.clone()], look, plan.rows);
             if sender.send(batch).is_err() {

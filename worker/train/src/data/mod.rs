@@ -3,6 +3,7 @@
 mod augment;
 mod batch;
 mod loader;
+mod plan;
 
 use std::{fs::File, path::Path};
 

@@ -2,80 +2,108 @@
 
 use std::{thread, time::Instant};
 
-use burn::{
-    optim::GradientsParams,
-    tensor::{Device, Int, Tensor, TensorData, activation::log_softmax},
-};
+use burn::tensor::{Device, Tensor, TensorData};
 use ceteris_shared::{
     dataset::Split,
     plan::EpochWork,
     seed,
-    spec::Schedule,
     trainer::{MetricPoint, Report},
 };
 
-use super::{Error, Execution, PROGRESS_EVERY, STEP_POINTS, Wish};
+use super::{
+    Error, Execution, PROGRESS_EVERY, STEP_POINTS, Step, Wish,
+    feed::Feed,
+    writer::{Job, Writer, tell},
+};
 use crate::{
-    adam::Adam,
-    data::{Batch, Plan, batches, load},
-    model::{DenseNet121, Part},
+    checkpoint::Progress,
+    data::{Batch, Plan, batches},
+    model::Network,
+    optimizer::Optimizer,
 };
 
-/// An epoch's steps, all made.
-pub(super) struct Steps {
-    pub network: DenseNet121,
-    pub points: Vec<MetricPoint>,
-    pub steps: u32,
-    pub samples: u64,
+/// How an epoch's steps ended.
+pub(super) enum Steps {
+    /// All are made.
+    Done(Progress),
+    /// A wish to stop at once was obeyed; what was done is handed to the writer.
+    Stopped,
 }
 
 impl Execution<'_> {
-    /// Makes all steps of an epoch. None where a wish to stop at once was obeyed.
+    /// Makes the steps of an epoch that are not in `progress`.
     pub(super) fn train_epoch(
         &mut self,
         work: &EpochWork,
-        network: DenseNet121,
-        adam: &mut Adam,
-    ) -> Result<Option<Steps>, Error> {
-        let Schedule::Constant = work.schedule;
+        network: &mut Network,
+        optimizer: &mut Optimizer,
+        mut progress: Progress,
+        writer: &Writer<'_>,
+    ) -> Result<Steps, Error> {
+        let set = self.frozen.of_training(network, &self.inputs.dataset, self.inputs.digest, &self.inputs.train, work);
         let plan = self.plan(work);
         let steps = u32::try_from(plan.batches.len()).unwrap_or(u32::MAX);
         let stride = plan.batches.len().div_ceil(STEP_POINTS).max(1);
-        let first = Part::first_trained(work.train);
-        let (device, stop, attempt) = (self.device, self.stop, self.request.attempt);
-        let (dataset, report) = (&self.inputs.dataset, &mut *self.report);
-        let mut points = Vec::new();
-        let mut tally = Tally::default();
+        let attempt = self.request.attempt;
         let mut told = Instant::now();
-
-        let trained = thread::scope(|scope| {
-            let mut network = network;
-            for (step, batch) in (1..).zip(load(scope, dataset, plan)) {
-                if stop.wish(attempt) == Wish::Now {
-                    return Ok(None);
+        thread::scope(|scope| {
+            let plan = plan.from_batch(progress.step as usize);
+            let feed = Feed::start(scope, &self.inputs.dataset, &self.inputs.train, set.as_deref(), plan);
+            for prepared in feed {
+                if self.control.wish(attempt) == Wish::Now {
+                    self.hand_over_step(work, network, optimizer, &progress, writer);
+                    return Ok(Steps::Stopped);
                 }
-                let (loss, trained) = self::step(network, adam, work.lr, first, &batch, device);
+                let step = Step {
+                    loss: &self.inputs.loss,
+                    accumulate: self.request.work.optimization.accumulate.max(1) as usize,
+                    lr: work.rates.at(work.lr, progress.step, steps),
+                };
+                let samples = prepared.targets.labels.len();
+                let input = prepared.input.tensor(network, self.device);
+                let loss = step.make(network, optimizer, input, &prepared.targets.borrow());
+                progress.step += 1;
                 if !loss.is_finite() {
-                    return Err(Error::Diverged {
-                        epoch: work.epoch,
-                        what: format!("the loss of step {step} is {loss}"),
-                    });
+                    return Err(self.diverged(work, format!("the loss of step {} is {loss}", progress.step)));
                 }
-                network = trained;
-                tally.add(loss, batch.samples.len());
-                if (step as usize).is_multiple_of(stride) {
-                    points.push(point(work, step, "step_loss", loss));
+                progress.loss += loss * samples as f64;
+                progress.samples += samples as u64;
+                if (progress.step as usize).is_multiple_of(stride) {
+                    progress.points.push(point(work, progress.step, "step_loss", loss));
                 }
-                if told.elapsed() >= PROGRESS_EVERY || step == steps {
+                if told.elapsed() >= PROGRESS_EVERY || progress.step == steps {
                     told = Instant::now();
-                    report(Report::Progress { attempt, epoch: work.epoch, step, steps, loss: tally.mean() });
+                    let (step, loss) = (progress.step, progress.mean());
+                    tell(self.reporter, Report::Progress { attempt, epoch: work.epoch, step, steps, loss });
+                }
+                let due = self.request.work.checkpoint_every_steps.is_some_and(|every| progress.step % every.max(1) == 0);
+                if due && progress.step < steps {
+                    self.hand_over_step(work, network, optimizer, &progress, writer);
                 }
             }
-            Ok(Some(network))
-        })?;
-        let Some(network) = trained else { return Ok(None) };
-        points.push(point(work, steps, "loss", tally.mean()));
-        Ok(Some(Steps { network, points, steps, samples: tally.samples }))
+            Ok(Steps::Done(progress))
+        })
+    }
+
+    /// The mean loss of an epoch whose steps are all made.
+    pub(super) fn mean_loss(work: &EpochWork, progress: &Progress) -> MetricPoint {
+        point(work, progress.step, "loss", progress.mean())
+    }
+
+    /// Writes a checkpoint within the epoch; at its very beginning there is nothing new to write.
+    pub(super) fn hand_over_step(
+        &self,
+        work: &EpochWork,
+        network: &Network,
+        optimizer: &Optimizer,
+        progress: &Progress,
+        writer: &Writer<'_>,
+    ) {
+        if progress.step > 0 {
+            let snapshot = self.snapshot(work, network, optimizer);
+            // A writer that has ended is found out at the epoch's end.
+            writer.hand_over(Job::Step { snapshot, progress: progress.clone() });
+        }
     }
 
     fn plan(&self, work: &EpochWork) -> Plan {
@@ -86,30 +114,11 @@ impl Execution<'_> {
             samples: order.into_iter().map(|index| train[index as usize]).collect(),
             batches: batches(train.len(), self.request.work.batch_size as usize),
             rows: 0,
-            augment: work.augment,
+            augment: work.augment.clone(),
             seed,
             epoch: work.epoch,
         }
     }
-}
-
-/// One step: the batch's mean loss before it, and the network after it.
-fn step(
-    network: DenseNet121,
-    adam: &mut Adam,
-    lr: f64,
-    first: Part,
-    batch: &Batch,
-    device: &Device,
-) -> (f64, DenseNet121) {
-    let logits = network.forward_training(images(batch, device), first);
-    let loss = cross_entropy(logits, &batch.labels);
-    let value = f64::from(loss.clone().into_scalar::<f32>());
-    if !value.is_finite() {
-        return (value, network);
-    }
-    let gradients = GradientsParams::from_grads(loss.backward(), &network);
-    (value, adam.step(lr, network, gradients))
 }
 
 /// A batch's images on `device`.
@@ -118,28 +127,10 @@ pub(super) fn images(batch: &Batch, device: &Device) -> Tensor<4> {
     Tensor::from_data(TensorData::new(batch.images.clone(), shape), device)
 }
 
-/// Mean cross-entropy of `logits` `[batch, classes]` against `labels`.
-pub fn cross_entropy(logits: Tensor<2>, labels: &[u32]) -> Tensor<1> {
-    let own: Vec<i64> = labels.iter().copied().map(i64::from).collect();
-    let own = Tensor::<2, Int>::from_data(TensorData::new(own, [labels.len(), 1]), &logits.device());
-    log_softmax(logits, 1).gather(1, own).mean().neg()
-}
-
-/// A mean over samples, from means over batches.
-#[derive(Default)]
-struct Tally {
-    sum: f64,
-    samples: u64,
-}
-
-impl Tally {
-    fn add(&mut self, mean: f64, samples: usize) {
-        self.sum += mean * samples as f64;
-        self.samples += samples as u64;
-    }
-
+impl Progress {
+    /// Mean loss over the samples so far.
     fn mean(&self) -> f64 {
-        self.sum / self.samples as f64
+        self.loss / self.samples as f64
     }
 }
 

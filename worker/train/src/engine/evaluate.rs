@@ -6,40 +6,54 @@
 use std::thread;
 
 use burn::tensor::Device;
-use ceteris_shared::{dataset::Split, ids::Epoch, predictions::Predictions, spec::Augment, trainer::Scored};
+use ceteris_shared::{
+    dataset::Split, digest::Digest, ids::Epoch, plan::EpochWork, predictions::Predictions, spec::Augment, trainer::Scored,
+};
 
-use super::{Error, Execution, Wish, epoch::images};
+use super::{
+    Error, Execution, Wish,
+    feed::Feed,
+    frozen::Wanted,
+};
 use crate::{
-    data::{Dataset, Plan, load},
-    model::DenseNet121,
+    data::{Dataset, Plan},
+    features::FeatureSet,
+    model::Network,
     tensors::HostTensor,
 };
 
-/// Images in every batch of an evaluation.
-pub const EVALUATION_BATCH: usize = 16;
-
 impl Execution<'_> {
-    /// The predictions that are due after `epoch`: of val, and at the endpoint of test and all external data. Empty
+    /// The predictions that are due after an epoch: of val, and at the endpoint of test and all external data. Empty
     /// splits have none. None where a wish to stop at once was obeyed.
     pub(super) fn predictions(
-        &self,
-        epoch: Epoch,
+        &mut self,
+        work: &EpochWork,
         last: bool,
-        network: &DenseNet121,
+        network: &Network,
     ) -> Result<Option<Vec<(Scored, Predictions)>>, Error> {
-        let own = &self.inputs.dataset;
-        let mut due = vec![(Scored::Split(Split::Val), own, own.split(Split::Val))];
+        let inputs = &self.inputs;
+        let own = (&inputs.dataset, inputs.digest);
+        let mut due: Vec<(Scored, (&Dataset, Digest), Option<Split>)> =
+            vec![(Scored::Split(Split::Val), own, Some(Split::Val))];
         if last && self.request.work.endpoint {
-            due.push((Scored::Split(Split::Test), own, own.split(Split::Test)));
-            let external = self.inputs.external.iter();
-            due.extend(external.map(|(name, data)| (Scored::External(name.clone()), data, data.all())));
+            due.push((Scored::Split(Split::Test), own, Some(Split::Test)));
+            let external = inputs.external.iter();
+            due.extend(external.map(|(name, data, digest)| (Scored::External(name.clone()), (data, *digest), None)));
         }
         let mut made = Vec::new();
-        for (scored, dataset, samples) in due.into_iter().filter(|(_, _, samples)| !samples.is_empty()) {
-            let go_on = || self.stop.wish(self.request.attempt) != Wish::Now;
-            let Some(predictions) = predict(network, dataset, &samples, self.device, go_on) else { return Ok(None) };
+        for (scored, (dataset, digest), split) in due {
+            let samples = split.map_or_else(|| dataset.all(), |split| dataset.split(split));
+            if samples.is_empty() {
+                continue;
+            }
+            let wanted =
+                Wanted { dataset, digest, split, samples: &samples, augment: &Augment::NONE, epoch: Epoch(0) };
+            let set = self.frozen.set(network, &wanted);
+            let go_on = || self.control.wish(self.request.attempt) != Wish::Now;
+            let predictions = predict(network, dataset, &samples, set.as_deref(), self.device, go_on);
+            let Some(predictions) = predictions else { return Ok(None) };
             if predictions.probabilities.iter().any(|probability| !probability.is_finite()) {
-                return Err(Error::Diverged { epoch, what: "a prediction is no longer a finite number".to_owned() });
+                return Err(self.diverged(work, "a prediction is no longer a finite number".to_owned()));
             }
             made.push((scored, predictions));
         }
@@ -47,36 +61,27 @@ impl Execution<'_> {
     }
 }
 
-/// The predictions of `network`, which is off the training device, for `samples`, which are ascending. None where
-/// `go_on` said no between two batches.
+/// The predictions of `network` for `samples`, which are ascending, from their features in `set` if there is one. None
+/// where `go_on` said no between two batches.
 pub fn predict(
-    network: &DenseNet121,
+    network: &Network,
     dataset: &Dataset,
     samples: &[u32],
+    set: Option<&FeatureSet>,
     device: &Device,
     go_on: impl Fn() -> bool,
 ) -> Option<Predictions> {
-    let plan = Plan {
-        samples: samples.to_vec(),
-        batches: (0..samples.len())
-            .step_by(EVALUATION_BATCH)
-            .map(|start| start..samples.len().min(start + EVALUATION_BATCH))
-            .collect(),
-        rows: EVALUATION_BATCH,
-        augment: Augment::None,
-        seed: 0,
-        epoch: Epoch(0),
-    };
     let classes = dataset.manifest().classes.len();
+    let plan = Plan::canonical(samples, &Augment::NONE, 0, Epoch(0));
     let mut probabilities = Vec::with_capacity(samples.len() * classes);
     thread::scope(|scope| {
-        for batch in load(scope, dataset, plan) {
+        for prepared in Feed::start(scope, dataset, samples, set, plan) {
             if !go_on() {
                 return None;
             }
-            let logits = HostTensor::of(network.forward(images(&batch, device)));
-            let rows = logits.values.chunks_exact(classes).take(batch.samples.len());
-            probabilities.extend(rows.flat_map(softmax));
+            let count = prepared.targets.labels.len();
+            let logits = HostTensor::of(network.logits_of_features(prepared.input.tensor(network, device)));
+            probabilities.extend(logits.values.chunks_exact(classes).take(count).flat_map(softmax));
         }
         Some(())
     })?;

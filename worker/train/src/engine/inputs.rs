@@ -1,54 +1,87 @@
 //! What an execution reads before its first step, checked to fit together.
 
+use std::path::Path;
+
 use burn::tensor::Device;
 use ceteris_shared::{
-    dataset::Split,
-    spec::{Arch, OptimizerName, Precision, Trainable},
-    trainer::{Start, Train},
+    architecture::Part,
+    dataset::{MAX_MANIFEST_BYTES, Split},
+    digest::Digest,
+    plan::Work,
+    spec::{ClassWeights, Memory, Precision},
+    trainer::{DatasetFiles, Start, Train},
 };
 
 use super::Error;
 use crate::{
-    adam::Adam,
-    checkpoint::Parts,
-    data::{Dataset, batches},
-    model::{DenseNet121, MIN_IMAGE_SIZE, Part, head, last_map_size, random, split},
-    tensors::{self, Contents},
+    backend::{Compute, Float},
+    checkpoint::{Parts, Progress},
+    data::{self, Dataset, batches},
+    files,
+    loss::CrossEntropy,
+    model::{Network, head, random, split},
+    optimizer::Optimizer,
+    tensors::{self, Contents, StateDict},
 };
 
 /// Data sets, opened and checked.
 pub(super) struct Inputs {
     pub dataset: Dataset,
-    pub external: Vec<(String, Dataset)>,
+    /// The digest of its manifest.
+    pub digest: Digest,
+    pub external: Vec<(String, Dataset, Digest)>,
     /// The training samples, ascending.
     pub train: Vec<u32>,
+    pub loss: CrossEntropy,
+}
+
+/// The state before the first step.
+pub(super) struct State {
+    pub network: Network,
+    /// The optimizer, where it goes on.
+    pub optimizer: Option<Optimizer>,
+    /// What of the first epoch is done.
+    pub progress: Progress,
 }
 
 impl Inputs {
     pub fn open(request: &Train) -> Result<Self, Error> {
-        // A new level of these has to be taught to the engine before it compiles.
-        let (Arch::Densenet121, Precision::Fp32, OptimizerName::Adam) =
-            (request.work.arch, request.work.precision, request.work.optimizer.name)
-        else {
-            return Err(Error::Unfit(format!("{} is not trained by this version", request.work.arch.name())));
-        };
-        let open =
-            |name: &str, files| Dataset::open(files).map_err(|source| Error::Data { name: name.to_owned(), source });
-        let dataset = open("of the experiment", &request.dataset)?;
+        let (dataset, digest) = open("of the experiment", &request.dataset)?;
         let mut external = Vec::new();
         for (name, files) in request.external.iter().filter(|_| request.work.endpoint) {
-            let other = open(name, files)?;
+            let (other, digest) = open(name, files)?;
             check_external(&dataset, name, &other)?;
-            external.push((name.clone(), other));
+            external.push((name.clone(), other, digest));
         }
         let train = dataset.split(Split::Train);
-        check_sizes(request, dataset.manifest().image_size, train.len())?;
-        Ok(Self { dataset, external, train })
+        check_sizes(&request.work, dataset.manifest().image_size, train.len())?;
+        let classes = dataset.manifest().classes.len();
+        if let ClassWeights::Listed(weights) = &request.work.optimization.class_weights
+            && weights.len() != classes
+        {
+            return Err(Error::Unfit(format!(
+                "class_weights lists {} numbers, and the data set has {classes} classes: {}",
+                weights.len(),
+                dataset.manifest().classes.join(", ")
+            )));
+        }
+        let mut counts = vec![0; classes];
+        train.iter().for_each(|sample| counts[dataset.label(*sample) as usize] += 1);
+        let loss = CrossEntropy::new(&request.work.optimization, &counts);
+        Ok(Self { dataset, digest, external, train, loss })
     }
 
     pub fn classes(&self) -> usize {
         self.dataset.manifest().classes.len()
     }
+}
+
+fn open(name: &str, given: &DatasetFiles) -> Result<(Dataset, Digest), Error> {
+    let failed = |source| Error::Data { name: name.to_owned(), source };
+    let dataset = Dataset::open(given).map_err(failed)?;
+    let manifest = files::read(&given.manifest, MAX_MANIFEST_BYTES);
+    let manifest = manifest.map_err(|error| failed(data::Error::File(error)))?;
+    Ok((dataset, Digest::of(&manifest)))
 }
 
 fn check_external(own: &Dataset, name: &str, other: &Dataset) -> Result<(), Error> {
@@ -69,59 +102,75 @@ fn check_external(own: &Dataset, name: &str, other: &Dataset) -> Result<(), Erro
     Ok(())
 }
 
-fn check_sizes(request: &Train, image_size: u32, samples: usize) -> Result<(), Error> {
-    if image_size < MIN_IMAGE_SIZE {
+fn check_sizes(work: &Work, image_size: u32, samples: usize) -> Result<(), Error> {
+    let (arch, smallest_image) = (work.arch.name(), work.arch.min_image_size());
+    if image_size < smallest_image {
         return Err(Error::Unfit(format!(
-            "images of {image_size} pixels leave DenseNet-121 no map; import the data set with an image size of {MIN_IMAGE_SIZE} or more"
+            "images of {image_size} pixels leave {arch} no map; import the data set with an image size of {smallest_image} or more"
         )));
     }
     if samples == 0 {
         return Err(Error::Unfit("the data set has no training sample; import it with a split `train`".to_owned()));
     }
-    let pixels = last_map_size(image_size).pow(2) as usize;
-    let smallest = batches(samples, request.work.batch_size as usize).iter().map(ExactSizeIterator::len).min();
-    let normalises = request.work.epochs.iter().any(|work| work.train != Trainable::Head);
-    if normalises && smallest.is_some_and(|batch| batch * pixels < 2) {
+    let pixels = work.arch.last_map_size(image_size).pow(2) as usize;
+    let accumulate = work.optimization.accumulate.max(1) as usize;
+    // The last part of a batch that does not divide evenly is the smallest.
+    let smallest_part = |rows: usize| {
+        let size = rows.div_ceil(accumulate).max(1);
+        if rows % size == 0 { size } else { rows % size }
+    };
+    let all = batches(samples, work.batch_size as usize);
+    let smallest = all.iter().map(|batch| smallest_part(batch.len())).min();
+    let normalises = work.epochs.iter().any(|epoch| epoch.train.part() != Part::Head);
+    if normalises && smallest.is_some_and(|rows| rows * pixels < 2) {
         return Err(Error::Unfit(format!(
-            "a batch of 1 image of {image_size} pixels leaves BatchNorm a single value per channel, from which it cannot learn; raise batch_size or image_size, or train the head alone"
+            "a batch of 1 image of {image_size} pixels leaves BatchNorm a single value per channel, from which it cannot learn; raise batch_size or image_size, lower accumulate, or train the head alone"
         )));
     }
     Ok(())
 }
 
-/// The network before the first epoch, and the optimizer where it goes on.
-pub(super) fn start(request: &Train, classes: usize, device: &Device) -> Result<(DenseNet121, Option<Adam>), Error> {
+/// How the network is computed.
+fn compute(work: &Work) -> Compute {
+    let float = match work.precision {
+        Precision::Fp32 | Precision::Tf32 => Float::Fp32,
+        Precision::Bf16 => Float::Bf16,
+    };
+    Compute { float, channels_last: true, low_memory: work.memory == Memory::Low }
+}
+
+/// The state before the first step.
+pub(super) fn start(request: &Train, classes: usize, device: &Device) -> Result<State, Error> {
     let work = &request.work;
+    let first = work.epochs.first().map_or(Part::Head, |epoch| epoch.train.part());
+    let build = |state: &StateDict| Network::new(state, work.arch, classes, first, compute(work), device);
+    let fresh = |network| State { network, optimizer: None, progress: Progress::default() };
     match &request.start {
-        Start::Random => {
-            let network = DenseNet121::from_state(&random(work.seed, classes), classes, device);
-            Ok((network.map_err(Error::Weights)?, None))
-        }
+        Start::Random => build(&random(work.arch, work.seed, classes)).map(fresh).map_err(Error::Weights),
         Start::Weights { file } => {
-            let network = with_new_head(file, work.seed, classes, device);
-            Ok((network.map_err(Error::Weights)?, None))
+            with_new_head(file, work, classes).and_then(|state| build(&state)).map(fresh).map_err(Error::Weights)
         }
-        Start::Checkpoint { frozen, trained, optimizer } => {
+        Start::Checkpoint { frozen, trained, optimizer, position } => {
             let parts = Parts { frozen: frozen.clone(), trained: trained.clone(), optimizer: optimizer.clone() };
-            let network = parts.network(classes, device).map_err(Error::Checkpoint)?;
-            let adam = match work.epochs.first() {
-                Some(next) if !next.optimizer_starts => {
-                    let first = Part::first_trained(next.train);
-                    Some(parts.optimizer(work.optimizer, first, classes, device).map_err(Error::Checkpoint)?)
-                }
-                _ => None,
+            let network = parts.state().and_then(|state| build(&state)).map_err(Error::Checkpoint)?;
+            let goes_on = match work.epochs.first() {
+                Some(next) => position.is_some() || !next.optimizer_starts,
+                None => false,
             };
-            Ok((network, adam))
+            let optimizer =
+                goes_on.then(|| parts.optimizer(&work.optimization, work.arch, first, classes, device)).transpose();
+            let progress = match position {
+                Some(position) => Progress::read(&position.progress, position.step)?,
+                None => Progress::default(),
+            };
+            Ok(State { network, optimizer: optimizer.map_err(Error::Checkpoint)?, progress })
         }
     }
 }
 
-fn with_new_head(
-    file: &std::path::Path,
-    seed: u64,
-    classes: usize,
-    device: &Device,
-) -> Result<DenseNet121, tensors::Error> {
-    let (features, _old_head) = split(Contents::read(file)?.tensors, Part::Head);
-    DenseNet121::from_state(&features.join(head(seed, classes))?, classes, device)
+fn with_new_head(file: &Path, work: &Work, classes: usize) -> Result<StateDict, tensors::Error> {
+    let state = Contents::read(file)?.tensors;
+    // The file's own head may have any number of classes; only its name says that it is one.
+    let (features, _old_head) = split(state, work.arch, classes, Part::Head);
+    features.join(head(work.arch, work.seed, classes))
 }

@@ -1,40 +1,51 @@
 //! One execution of a segment: from where its weights come from, epoch by epoch, to files and reports.
 //!
-//! Everything runs on the calling thread but the making of batches. Nothing here depends on a process-global generator,
-//! on the clock (it is only read to say how long things took) or on what the process trained before.
+//! The calling thread trains; batches are made ready and checkpoints written on others. Nothing here depends on a
+//! process-global generator, on what the process trained before, or on the clock, which only says how long things took
+//! and whether features are worth keeping: kept or not, they are the same.
 
+mod control;
 mod epoch;
 mod evaluate;
+mod feed;
+mod frozen;
 mod inputs;
-mod stop;
+mod step;
+mod writer;
 
 use std::{
-    fs,
+    sync::Mutex,
+    thread,
     time::{Duration, Instant},
 };
 
-use burn::{module::Module, tensor::Device};
+use burn::tensor::Device;
 use ceteris_shared::{
+    architecture::Part,
     dataset::Split,
     ids::Epoch,
     plan::EpochWork,
     predictions::Predictions,
     stats::{Confusion, Labelled, auc_one_vs_rest, log_loss},
-    trainer::{EpochReport, FailureCause, MetricPoint, Report, Scored, Spent, Train},
+    trainer::{FailureCause, MetricPoint, Report, Scored, Spent, Train},
 };
 
-pub use epoch::cross_entropy;
-pub use evaluate::{EVALUATION_BATCH, predict};
-pub use stop::{Stop, Wish};
+pub use control::{Control, Wish};
+pub use evaluate::predict;
+pub use step::Step;
 
 use crate::{
-    adam::Adam,
-    checkpoint::Parts,
+    backend::Opened,
+    checkpoint::{Progress, ProgressError},
     data, files,
-    model::{DenseNet121, Part},
+    model::Network,
+    optimizer::Optimizer,
     tensors,
 };
-use inputs::Inputs;
+use epoch::Steps;
+use frozen::Frozen;
+use inputs::{Inputs, State};
+use writer::{Job, Reporter, Snapshot, Writer, tell};
 
 /// The shortest time between two progress reports.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -65,10 +76,12 @@ pub enum Error {
     Weights(tensors::Error),
     #[error("checkpoint: {0}")]
     Checkpoint(tensors::Error),
+    #[error("checkpoint: {0}")]
+    Progress(#[from] ProgressError),
     #[error("epoch {epoch}: {source}")]
     Write { epoch: Epoch, source: files::Error },
-    #[error("epoch {epoch}: {what}; a lower learning rate may help")]
-    Diverged { epoch: Epoch, what: String },
+    #[error("epoch {epoch}: {what}; the last good checkpoint is {good}. A lower learning rate or clip_norm may help")]
+    Diverged { epoch: Epoch, what: String, good: String },
 }
 
 impl Error {
@@ -80,7 +93,9 @@ impl Error {
             Self::Data { source: data::Error::Manifest { .. }, .. } | Self::Unfit(_) => FailureCause::User,
             Self::Weights(error) => disk(error.io().is_some()),
             // These files were made by this program and named by digest: if they are wrong, a machine is.
-            Self::Data { .. } | Self::Checkpoint(_) | Self::Write { .. } => FailureCause::Infrastructure,
+            Self::Data { .. } | Self::Checkpoint(_) | Self::Progress(_) | Self::Write { .. } => {
+                FailureCause::Infrastructure
+            }
             Self::Diverged { .. } => FailureCause::Diverged,
         }
     }
@@ -90,110 +105,136 @@ impl Error {
 struct Execution<'a> {
     request: &'a Train,
     device: &'a Device,
-    stop: &'a Stop,
-    report: &'a mut dyn FnMut(Report),
+    control: &'a Control,
+    reporter: &'a Reporter<'a>,
     inputs: Inputs,
+    frozen: Frozen<'a>,
+    /// The stage whose frozen part is with the writer.
+    written: std::cell::Cell<Option<Part>>,
 }
 
-/// Executes `request` on `device`. Reports go to `report` in their order, from `Started` to the last `Epoch`; how it ended
-/// is the return value.
+/// Executes `request` where `opened` computes. Reports go to `report`, from `Started` to the last `Epoch`, those of checkpoints in
+/// their order; how it ended is the return value.
 ///
 /// # Errors
 /// When inputs are missing or do not fit, the disk refuses, or the loss is no longer finite. What was reported before
 /// stands.
-pub fn train(request: &Train, device: &Device, stop: &Stop, report: &mut dyn FnMut(Report)) -> Result<Outcome, Error> {
+pub fn train(
+    request: &Train,
+    opened: &Opened,
+    control: &Control,
+    report: &mut (dyn FnMut(Report) + Send),
+) -> Result<Outcome, Error> {
+    let device = &opened.device;
     let inputs = Inputs::open(request)?;
-    let (mut network, mut carried) = inputs::start(request, inputs.classes(), device)?;
-    report(Report::Started { attempt: request.attempt });
-    let mut execution = Execution { request, device, stop, report, inputs };
-    let epochs = &request.work.epochs;
-    for (index, work) in epochs.iter().enumerate() {
-        let adam = match carried.take() {
-            Some(adam) if !work.optimizer_starts => adam,
-            _ => Adam::new(request.work.optimizer),
-        };
-        let last = index + 1 == epochs.len();
-        let Some((trained, adam)) = execution.epoch(work, last, network, adam)? else { return Ok(Outcome::Stopped) };
-        (network, carried) = (trained, Some(adam));
-        if !last && stop.wish(request.attempt) != Wish::GoOn {
-            return Ok(Outcome::Stopped);
-        }
-    }
-    Ok(Outcome::Finished)
+    let state = inputs::start(request, inputs.classes(), device)?;
+    let reporter: Reporter<'_> = Mutex::new(report);
+    tell(&reporter, Report::Started { attempt: request.attempt });
+    let frozen = Frozen::new(request, opened, control, &reporter);
+    let classes = inputs.dataset.manifest().classes.clone();
+    let written = std::cell::Cell::new(None);
+    let mut execution = Execution { request, device, control, reporter: &reporter, inputs, frozen, written };
+    thread::scope(|scope| {
+        let writer = Writer::start(scope, request.attempt, &request.directory, classes, &reporter);
+        let outcome = execution.epochs(state, &writer);
+        // What was handed over is written whatever happened; a disk that refused is the first thing to tell.
+        writer.finish()?;
+        outcome
+    })
 }
 
 impl Execution<'_> {
-    /// Trains, evaluates, writes and reports one epoch. None where a wish to stop at once was obeyed.
+    fn epochs(&mut self, state: State, writer: &Writer<'_>) -> Result<Outcome, Error> {
+        let State { mut network, optimizer: mut carried, mut progress } = state;
+        let (request, attempt) = (self.request, self.request.attempt);
+        let mut count = request.work.epochs.len();
+        for work in &request.work.epochs {
+            count -= 1;
+            network = network.trained_from(work.train.part());
+            let resumed = progress.step > 0;
+            let mut optimizer = match carried.take() {
+                Some(optimizer) if resumed || !work.optimizer_starts => optimizer,
+                _ => Optimizer::new(&request.work.optimization, &network.trained_parameters()),
+            };
+            let begun = std::mem::take(&mut progress);
+            if !self.epoch(work, count == 0, &mut network, &mut optimizer, begun, writer)? {
+                return Ok(Outcome::Stopped);
+            }
+            carried = Some(optimizer);
+            if count > 0 && self.control.wish(attempt) != Wish::GoOn {
+                return Ok(Outcome::Stopped);
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// Trains, evaluates and hands over one epoch. False where a wish to stop at once was obeyed.
     fn epoch(
         &mut self,
         work: &EpochWork,
         last: bool,
-        network: DenseNet121,
-        mut adam: Adam,
-    ) -> Result<Option<(DenseNet121, Adam)>, Error> {
+        network: &mut Network,
+        optimizer: &mut Optimizer,
+        begun: Progress,
+        writer: &Writer<'_>,
+    ) -> Result<bool, Error> {
         let began = Instant::now();
-        let first = Part::first_trained(work.train);
-        let Some(steps) = self.train_epoch(work, network.trained_from(first), &mut adam)? else { return Ok(None) };
-        let network = steps.network.valid();
-        let Some(predictions) = self.predictions(work.epoch, last, &network)? else { return Ok(None) };
-
-        let mut metrics = steps.points;
+        let Steps::Done(progress) = self.train_epoch(work, network, optimizer, begun, writer)? else {
+            return Ok(false);
+        };
+        let predictions = match optimizer.averaged() {
+            Some(average) => {
+                let mut averaged = network.clone();
+                averaged.set_parameters(average);
+                self.predictions(work, last, &averaged)?
+            }
+            None => self.predictions(work, last, network)?,
+        };
+        let Some(predictions) = predictions else {
+            // All steps are made: what remains of the epoch is its evaluation.
+            self.hand_over_step(work, network, optimizer, &progress, writer);
+            return Ok(false);
+        };
+        let mean = Self::mean_loss(work, &progress);
+        let mut metrics = progress.points;
+        metrics.push(mean);
         for (scored, predictions) in &predictions {
             if *scored == Scored::Split(Split::Val) {
-                metrics.extend(self.points(work.epoch, steps.steps, Split::Val, predictions)?);
+                metrics.extend(self.points(work.epoch, progress.step, Split::Val, predictions)?);
             }
         }
-        let (parts, predictions) = self.write(work, first, &network, &adam, &predictions)?;
-        (self.report)(Report::Epoch(Box::new(EpochReport {
-            attempt: self.request.attempt,
-            epoch: work.epoch,
-            key: work.key,
-            metrics,
-            classes: self.inputs.dataset.manifest().classes.clone(),
-            frozen: parts.frozen,
-            trained: parts.trained,
-            optimizer: parts.optimizer,
-            predictions,
-            spent: Spent {
-                steps: u64::from(steps.steps),
-                samples: steps.samples,
-                seconds: began.elapsed().as_secs_f64(),
-            },
-        })));
-        Ok(Some((network, adam)))
+        let snapshot = self.snapshot(work, network, optimizer);
+        if let Some((name, _)) = snapshot.trained.0.iter().find(|(_, t)| t.values.iter().any(|v| !v.is_finite())) {
+            return Err(self.diverged(work, format!("{name} is no longer finite")));
+        }
+        let spent = Spent {
+            steps: u64::from(progress.step),
+            samples: progress.samples,
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        Ok(writer.hand_over(Job::Epoch { snapshot, metrics, predictions, spent }))
     }
 
-    /// Writes the epoch's folder, complete and on disk.
-    fn write(
-        &self,
-        work: &EpochWork,
-        first: Part,
-        network: &DenseNet121,
-        adam: &Adam,
-        predictions: &[(Scored, Predictions)],
-    ) -> Result<(Parts, Vec<(Scored, std::path::PathBuf)>), Error> {
-        let epoch = work.epoch;
-        let state = network.state();
-        if let Some((name, _)) = state.0.iter().find(|(_, tensor)| tensor.values.iter().any(|v| !v.is_finite())) {
-            return Err(Error::Diverged { epoch, what: format!("{name} is no longer finite") });
+    /// The state, copied off the device; what is frozen only once in a stage.
+    fn snapshot(&self, work: &EpochWork, network: &Network, optimizer: &Optimizer) -> Snapshot {
+        let first = network.first();
+        let known = self.written.replace(Some(first)) == Some(first);
+        Snapshot {
+            epoch: work.epoch,
+            key: work.key,
+            first,
+            frozen: (!known).then(|| network.frozen_state()),
+            trained: network.trained_state(),
+            optimizer: optimizer.state(),
         }
-        let failed = |source| Error::Write { epoch, source };
-        let folder = self.request.directory.join(format!("epoch-{epoch}"));
-        fs::create_dir_all(&folder).map_err(files::at(&folder, "cannot be created")).map_err(failed)?;
-        let parts = Parts::in_folder(&folder);
-        parts.write(state, first, adam).map_err(failed)?;
-        let mut written = Vec::new();
-        for (index, (scored, predictions)) in predictions.iter().enumerate() {
-            let file = match scored {
-                Scored::Split(split) => folder.join(format!("predictions-{split}.safetensors")),
-                // Named by position: a data set's name is not to be trusted as part of a path.
-                Scored::External(_) => folder.join(format!("predictions-{index}.safetensors")),
-            };
-            files::write(&file, &predictions.to_bytes()).map_err(failed)?;
-            written.push((scored.clone(), file));
-        }
-        files::sync_folder(&folder).and_then(|()| files::sync_folder(&self.request.directory)).map_err(failed)?;
-        Ok((parts, written))
+    }
+
+    fn diverged(&self, work: &EpochWork, what: String) -> Error {
+        let good = match work.epoch.0.saturating_sub(1) {
+            0 => "the initial weights".to_owned(),
+            epoch => format!("that of epoch {epoch}"),
+        };
+        Error::Diverged { epoch: work.epoch, what, good }
     }
 
     /// The scores of a split at an epoch's end, as points. What is undefined has none.

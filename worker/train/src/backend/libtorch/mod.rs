@@ -1,6 +1,7 @@
 //! The networks on libtorch: forward passes on burn's tensors with libtorch's kernels, and the one differentiable
 //! operation that trains them ([`region`]).
 
+mod context;
 mod operations;
 mod region;
 
@@ -16,6 +17,7 @@ use crate::{
     backend::{Buffers, Compute},
     model::{Mode, Unit},
 };
+pub(super) use context::Context;
 use operations::{Libtorch, Pass};
 use region::{Program, Stage};
 
