@@ -62,7 +62,8 @@ impl CrossEntropy {
         let [samples, classes] = logits.dims();
         let data = TensorData::new(self.coefficients(targets, classes), [samples, classes]);
         let coefficients = Tensor::from_data(data, (&logits.device(), logits.dtype()));
-        log_softmax(logits, 1).mul(coefficients).sum().div_scalar(-normaliser)
+        // A product, because burn's tape rounds the divisor of a quotient to single precision.
+        log_softmax(logits, 1).mul(coefficients).sum().mul_scalar(-1.0 / normaliser)
     }
 
     /// What each log-probability counts, row by row.

@@ -3,12 +3,10 @@
 //! Needs a Python with torch, torchvision and safetensors: the one that CETERIS_REFERENCE_PYTHON names, else `python3`.
 
 mod common;
+#[path = "common/reference.rs"]
+mod reference;
 
-use std::{
-    env,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::path::Path;
 
 use burn::{
     module::Module,
@@ -24,24 +22,12 @@ use ceteris_train::{
     tensors::{Contents, HostTensor, StateDict},
 };
 use common::{epoch, epochs, request, small_dataset, train};
+use reference::python;
 
 const LABELS: [u32; 4] = [3, 0, 999, 500];
 
-/// A Python that can be asked, or a word on why the test is skipped.
-fn python(test: &str) -> Option<String> {
-    let python = env::var("CETERIS_REFERENCE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let imports = ["-c", "import safetensors.torch, torchvision"];
-    let found = Command::new(&python).args(imports).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-    if !found {
-        eprintln!("skipped: {test} needs a Python with torch, torchvision and safetensors (CETERIS_REFERENCE_PYTHON)");
-    }
-    found.then_some(python)
-}
-
 fn ask(python: &str, what: &str, folder: &Path) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference.py");
-    let output = Command::new(python).arg(script).arg(what).arg(folder).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    reference::run(python, "reference.py", &[what.as_ref(), folder.as_os_str()]);
 }
 
 fn read(folder: &Path, name: &str) -> StateDict {

@@ -79,7 +79,6 @@ impl Factor {
     pub(super) fn scale(&self, tensor: Tensor<1>, number: f64) -> Tensor<1> {
         match self {
             Self::Uniform(factor) => tensor.mul_scalar(factor * number),
-            Self::Each(factors) if number == 1.0 => tensor.mul(factors.clone()),
             Self::Each(factors) => tensor.mul_scalar(number).mul(factors.clone()),
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! All trained parameters of a network are one flat tensor, and so are their gradient and everything remembered between
 //! steps. A step is then a handful of operations over all parameters, with no loop over them: Adam takes 13, and 1 more
-//! where learning rates differ between blocks, 2 (Adam, SGD) or 1 to 3 (AdamW) more for weight decay, and 3 more each
-//! for clipping and for the average. Written with burn's tensor operations only, it computes wherever burn does.
+//! where learning rates differ between blocks; weight decay takes 2 more (Adam, SGD), or 1 to 3 (AdamW), clipping 3 and
+//! the average 3. Written with burn's tensor operations only, it computes wherever burn does.
 //!
 //! burn's own optimizers round their decay rates to single precision and number their state by parameter ids that are
 //! new in every process; here the state has torchvision's names, which is what a checkpoint stores.
@@ -93,11 +93,6 @@ impl Optimizer {
         self.average.clone()
     }
 
-    /// Steps that were made.
-    pub fn steps(&self) -> u64 {
-        self.step
-    }
-
     fn factors(&self, like: &Tensor<1>) -> Factors {
         let decay = |of: &dyn Fn(&Group) -> f64| self.groups.factor(of, like);
         Factors {
@@ -110,18 +105,24 @@ impl Optimizer {
         }
     }
 
+    /// Parameters and gradient with the weight decay in the one that the rule wants it in.
     fn decay(&self, lr: f64, factor: &Factor, parameters: Tensor<1>, gradient: Tensor<1>) -> (Tensor<1>, Tensor<1>) {
         if factor.is_zero() {
             return (parameters, gradient);
         }
         match (self.settings.rule, factor) {
             (UpdateRule::Adamw { .. }, Factor::Uniform(decay)) => (parameters.mul_scalar(1.0 - lr * decay), gradient),
-            (UpdateRule::Adamw { .. }, Factor::Each(_)) => {
-                let change = factor.scale(parameters.clone(), lr);
-                (parameters.sub(change), gradient)
+            // Rounded to single precision, what is kept is a little wrong, and alike in every step: do as PyTorch does.
+            (UpdateRule::Adamw { .. }, Factor::Each(decays)) => {
+                let kept = decays.clone().mul_scalar(-lr).add_scalar(1.0);
+                (parameters.mul(kept), gradient)
             }
-            (UpdateRule::Adam { .. } | UpdateRule::Sgd { .. }, _) => {
-                let pull = factor.scale(parameters.clone(), 1.0);
+            (UpdateRule::Adam { .. } | UpdateRule::Sgd { .. }, Factor::Uniform(decay)) => {
+                let pull = parameters.clone().mul_scalar(*decay);
+                (parameters, gradient.add(pull))
+            }
+            (UpdateRule::Adam { .. } | UpdateRule::Sgd { .. }, Factor::Each(decays)) => {
+                let pull = parameters.clone().mul(decays.clone());
                 (parameters, gradient.add(pull))
             }
         }

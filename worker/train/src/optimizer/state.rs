@@ -33,7 +33,7 @@ impl Optimizer {
             let mut start = 0;
             for entry in &self.parameters {
                 let end = start + elements(entry);
-                let part = HostTensor::of(flat.clone().slice([start..end]));
+                let part = HostTensor::of(flat.clone().slice(start..end));
                 tensors.0.insert(named(entry, suffix), HostTensor { shape: entry.shape.clone(), ..part });
                 start = end;
             }

@@ -1,3 +1,5 @@
+//! Every formula by hand in double precision, and the state there and back.
+
 use burn::tensor::{DType, Device};
 use ceteris_shared::architecture::Part;
 
