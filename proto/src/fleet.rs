@@ -6,6 +6,7 @@ mod from_wire;
 #[cfg(test)]
 mod tests;
 mod to_wire;
+mod work;
 
 use std::time::Duration;
 

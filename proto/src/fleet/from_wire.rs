@@ -5,8 +5,6 @@ use std::{fmt::Display, str::FromStr, time::Duration};
 use ceteris_shared::{
     checkpoint::Environment,
     ids::{Attempt, Epoch},
-    plan::{EpochWork, Work},
-    spec::Optimizer,
     trainer::{MetricPoint, Scored, Spent},
 };
 use serde::de::DeserializeOwned;
@@ -17,22 +15,22 @@ use super::{
 };
 use crate::v1;
 
-type Result<T> = std::result::Result<T, Error>;
+pub(super) type Result<T> = std::result::Result<T, Error>;
 
-fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T> {
+pub(super) fn refuse<T>(field: &'static str, problem: impl Into<String>) -> Result<T> {
     Err(Error { field, problem: problem.into() })
 }
 
-fn required<T>(field: &'static str, value: Option<T>) -> Result<T> {
+pub(super) fn required<T>(field: &'static str, value: Option<T>) -> Result<T> {
     value.map_or_else(|| refuse(field, "is missing"), Ok)
 }
 
-fn parsed<T: FromStr<Err: Display>>(field: &'static str, text: &str) -> Result<T> {
+pub(super) fn parsed<T: FromStr<Err: Display>>(field: &'static str, text: &str) -> Result<T> {
     text.parse().or_else(|error| refuse(field, format!("cannot be read: {error}")))
 }
 
 /// A unit variant by its serde name.
-fn named<T: DeserializeOwned>(field: &'static str, text: String) -> Result<T> {
+pub(super) fn named<T: DeserializeOwned>(field: &'static str, text: String) -> Result<T> {
     let text = bounded(field, text)?;
     serde_json::from_value(serde_json::Value::String(text))
         .or_else(|error| refuse(field, format!("is unknown: {error}")))
@@ -45,11 +43,11 @@ fn bounded(field: &'static str, text: String) -> Result<String> {
     Ok(text)
 }
 
-fn finite(field: &'static str, value: f64) -> Result<f64> {
+pub(super) fn finite(field: &'static str, value: f64) -> Result<f64> {
     if value.is_finite() { Ok(value) } else { refuse(field, format!("is {value}")) }
 }
 
-fn all<T, U>(field: &'static str, values: Vec<T>, convert: impl FnMut(T) -> Result<U>) -> Result<Vec<U>> {
+pub(super) fn all<T, U>(field: &'static str, values: Vec<T>, convert: impl FnMut(T) -> Result<U>) -> Result<Vec<U>> {
     if values.len() > MAX_ENTRIES {
         return refuse(field, format!("has {} entries, more than {MAX_ENTRIES}", values.len()));
     }
@@ -89,6 +87,7 @@ impl TryFrom<v1::Environment> for Environment {
             device: bounded("environment.device", environment.device)?,
             instructions: bounded("environment.instructions", environment.instructions)?,
             threads: environment.threads,
+            determinism: bounded("environment.determinism", environment.determinism)?,
         })
     }
 }
@@ -173,53 +172,6 @@ impl TryFrom<v1::Start> for Start {
             Wire::Random(_) => Self::Random,
             Wire::Weights(digest) => Self::Weights(parsed("start.weights", &digest)?),
             Wire::Checkpoint(digest) => Self::Checkpoint(parsed("start.checkpoint", &digest)?),
-        })
-    }
-}
-
-impl TryFrom<v1::Work> for Work {
-    type Error = Error;
-
-    fn try_from(work: v1::Work) -> Result<Self> {
-        let optimizer = required("work.optimizer", work.optimizer)?;
-        let epochs = all("work.epochs", work.epochs, EpochWork::try_from)?;
-        if epochs.is_empty() || epochs.windows(2).any(|pair| pair[1].epoch != pair[0].epoch.next()) {
-            return refuse("work.epochs", "are not one or more consecutive epochs");
-        }
-        if work.batch_size == 0 {
-            return refuse("work.batch_size", "is 0");
-        }
-        Ok(Self {
-            arch: named("work.arch", work.arch)?,
-            seed: work.seed,
-            batch_size: work.batch_size,
-            optimizer: Optimizer {
-                name: named("optimizer.name", optimizer.name)?,
-                betas: [finite("optimizer.beta1", optimizer.beta1)?, finite("optimizer.beta2", optimizer.beta2)?],
-                epsilon: finite("optimizer.epsilon", optimizer.epsilon)?,
-            },
-            precision: named("work.precision", work.precision)?,
-            epochs,
-            endpoint: work.endpoint,
-        })
-    }
-}
-
-impl TryFrom<v1::EpochWork> for EpochWork {
-    type Error = Error;
-
-    fn try_from(work: v1::EpochWork) -> Result<Self> {
-        if work.epoch == 0 || work.epoch == u32::MAX {
-            return refuse("epoch_work.epoch", "is no epoch; the first trained epoch is 1");
-        }
-        Ok(Self {
-            epoch: Epoch(work.epoch),
-            key: parsed("epoch_work.key", &work.key)?,
-            train: named("epoch_work.train", work.train)?,
-            optimizer_starts: work.optimizer_starts,
-            lr: finite("epoch_work.lr", work.lr)?,
-            schedule: named("epoch_work.schedule", work.schedule)?,
-            augment: named("epoch_work.augment", work.augment)?,
         })
     }
 }

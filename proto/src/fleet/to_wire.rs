@@ -3,7 +3,6 @@
 use ceteris_shared::{
     checkpoint::Environment,
     ids::Attempt,
-    plan::{EpochWork, Work},
     trainer::{MetricPoint, Scored, Spent},
 };
 
@@ -13,7 +12,7 @@ use super::{
 use crate::v1;
 
 /// The name that serde gives a unit variant: the one name it has in JSON, in specs and on the wire.
-fn name(variant: &impl serde::Serialize) -> String {
+pub(super) fn name(variant: &impl serde::Serialize) -> String {
     match serde_json::to_value(variant) {
         Ok(serde_json::Value::String(name)) => name,
         other => unreachable!("a unit variant serialises as its name, not as {other:?}"),
@@ -28,8 +27,8 @@ impl From<Attempt> for v1::Attempt {
 
 impl From<Environment> for v1::Environment {
     fn from(environment: Environment) -> Self {
-        let Environment { engine, libtorch, device, instructions, threads } = environment;
-        Self { engine, libtorch, device, instructions, threads }
+        let Environment { engine, libtorch, device, instructions, threads, determinism } = environment;
+        Self { engine, libtorch, device, instructions, threads, determinism }
     }
 }
 
@@ -121,40 +120,6 @@ impl From<Start> for v1::Start {
                 Start::Weights(digest) => Wire::Weights(digest.to_string()),
                 Start::Checkpoint(digest) => Wire::Checkpoint(digest.to_string()),
             }),
-        }
-    }
-}
-
-impl From<Work> for v1::Work {
-    fn from(work: Work) -> Self {
-        let [beta1, beta2] = work.optimizer.betas;
-        Self {
-            arch: name(&work.arch),
-            seed: work.seed,
-            batch_size: work.batch_size,
-            optimizer: Some(v1::Optimizer {
-                name: name(&work.optimizer.name),
-                beta1,
-                beta2,
-                epsilon: work.optimizer.epsilon,
-            }),
-            precision: name(&work.precision),
-            epochs: work.epochs.into_iter().map(Into::into).collect(),
-            endpoint: work.endpoint,
-        }
-    }
-}
-
-impl From<EpochWork> for v1::EpochWork {
-    fn from(work: EpochWork) -> Self {
-        Self {
-            epoch: work.epoch.0,
-            key: work.key.to_string(),
-            train: name(&work.train),
-            optimizer_starts: work.optimizer_starts,
-            lr: work.lr,
-            schedule: name(&work.schedule),
-            augment: name(&work.augment),
         }
     }
 }
