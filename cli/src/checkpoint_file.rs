@@ -66,6 +66,7 @@ mod tests {
             schema: checkpoint::SCHEMA.to_owned(),
             key: LineageKey(Digest::of(b"key")),
             epoch: Epoch(2),
+            step: None,
             attempt: Attempt { segment: SegmentId(uuid::Uuid::nil()), number: 1 },
             arch: Arch::Densenet121,
             classes: vec!["NORMAL".to_owned(), "PNEUMONIA".to_owned()],

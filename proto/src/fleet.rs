@@ -145,6 +145,8 @@ pub enum EventKind {
     Started,
     /// Measured values.
     Metrics(Vec<MetricPoint>),
+    /// A checkpoint within an epoch is in the store.
+    StepCommitted(StepCommitted),
     /// An epoch's objects are all in the store.
     EpochCommitted(EpochCommitted),
     /// All epochs are committed.
@@ -160,6 +162,19 @@ pub enum EventKind {
     },
     /// Lines that the trainer printed.
     Log(Vec<String>),
+}
+
+/// A committed checkpoint within an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepCommitted {
+    /// The epoch in flight.
+    pub epoch: Epoch,
+    /// Optimizer steps of it that are done; at least 1.
+    pub step: u32,
+    /// The lineage key of the epoch in flight.
+    pub key: LineageKey,
+    /// Digest of the checkpoint's manifest.
+    pub manifest: Digest,
 }
 
 /// A committed epoch.

@@ -33,16 +33,17 @@ impl Scheduler {
         let inherited = parent.and_then(|parent| self.segments.get(&parent)?.committed.last().copied());
         let (Some(segment), Some(connection)) = (self.segments.get_mut(&id), connection) else { return };
         let Some(experiment) = self.experiments.get(&segment.experiment) else { return };
+        let environment = connection.environment.clone();
         segment.attempts += 1;
+        segment.environment = Some(environment.clone());
         let attempt = Attempt { segment: id, number: segment.attempts };
         let message = StartAttempt {
             attempt,
             work: remaining(segment),
             dataset: experiment.dataset,
             external: experiment.external.clone(),
-            start: segment.committed.last().copied().or(inherited).map_or(initial(experiment), Start::Checkpoint),
+            start: segment.checkpoint(&environment).or(inherited).map_or(initial(experiment), Start::Checkpoint),
         };
-        let environment = connection.environment.clone();
         effects.persist(Change::AttemptAssigned { attempt, worker, environment, at: now });
         let lease = now.after(self.config.lease);
         self.set_state(id, State::Assigned { attempt: attempt.number, worker, lease }, now, effects);

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use ceteris_shared::{
     ids::{Attempt, Epoch, SegmentId, SessionId, WorkerId},
+    lineage::LineageKey,
     trainer::FailureCause,
 };
 
 use crate::{
-    AttemptEnd, Change, CommittedEpoch, Outcome, Rejection, Report, Scheduler, State, Timestamp,
+    AttemptEnd, Change, CommittedEpoch, CommittedStep, Outcome, Rejection, Report, SavedStep, Scheduler, State,
+    Timestamp,
     scheduler::{Effects, Segment},
 };
 
@@ -30,6 +32,7 @@ impl Scheduler {
         }
         match report {
             Report::Started => self.started(now, attempt, effects),
+            Report::StepCommitted(committed) => self.commit_step(now, worker, attempt, committed, effects),
             Report::EpochCommitted(committed) => self.commit(now, worker, attempt, committed, effects),
             Report::Finished => self.finished(now, attempt, effects),
             Report::Stopped => {
@@ -61,17 +64,13 @@ impl Scheduler {
         effects: &mut Effects,
     ) {
         let Some(segment) = self.segments.get(&attempt.segment) else { return };
-        match check_epoch(segment, attempt, &committed) {
-            Ok(()) => self.started(now, attempt, effects),
-            Err(rejection @ Rejection::Repeated { .. }) => return effects.reject(rejection),
-            Err(rejection) => {
-                let end = AttemptEnd::Failed { cause: FailureCause::Infrastructure, message: rejection.to_string() };
-                self.end_attempt(now, attempt, end, effects);
-                return self.revoke(worker, attempt, rejection, effects);
-            }
+        let checked = check_epoch(segment, attempt, &committed);
+        if !self.counts(now, worker, attempt, checked, effects) {
+            return;
         }
         let Some(segment) = self.segments.get_mut(&attempt.segment) else { return };
         segment.committed.push(committed.manifest);
+        segment.step = None;
         (segment.failures, segment.losses) = (0, 0);
         let (next, last, children) = (segment.next_epoch(), segment.all_committed(), segment.children.clone());
         let mut state = segment.state.clone();
@@ -85,6 +84,54 @@ impl Scheduler {
                 self.release(now, child, effects);
             }
         }
+    }
+
+    /// Takes the place of the segment's last checkpoint within an epoch.
+    fn commit_step(
+        &mut self,
+        now: Timestamp,
+        worker: WorkerId,
+        attempt: Attempt,
+        committed: CommittedStep,
+        effects: &mut Effects,
+    ) {
+        let Some(segment) = self.segments.get(&attempt.segment) else { return };
+        let checked = check_step(segment, attempt, &committed);
+        if !self.counts(now, worker, attempt, checked, effects) {
+            return;
+        }
+        let Some(segment) = self.segments.get_mut(&attempt.segment) else { return };
+        let Some(environment) = segment.environment.clone() else { return };
+        let CommittedStep { epoch, step, manifest, .. } = committed;
+        segment.step = Some(SavedStep { epoch, step, manifest, attempt: attempt.number, environment });
+        (segment.failures, segment.losses) = (0, 0);
+        let state = segment.state.clone();
+        effects.persist(Change::StepCommitted { attempt, committed, at: now });
+        self.set_state(attempt.segment, state, now, effects);
+    }
+
+    /// What is to be done about a commit besides it. False where it does not count.
+    fn counts(
+        &mut self,
+        now: Timestamp,
+        worker: WorkerId,
+        attempt: Attempt,
+        checked: Result<(), Rejection>,
+        effects: &mut Effects,
+    ) -> bool {
+        match checked {
+            Ok(()) => {
+                self.started(now, attempt, effects);
+                return true;
+            }
+            Err(rejection @ (Rejection::Repeated { .. } | Rejection::StepBehind { .. })) => effects.reject(rejection),
+            Err(rejection) => {
+                let end = AttemptEnd::Failed { cause: FailureCause::Infrastructure, message: rejection.to_string() };
+                self.end_attempt(now, attempt, end, effects);
+                self.revoke(worker, attempt, rejection, effects);
+            }
+        }
+        false
     }
 
     fn release(&mut self, now: Timestamp, id: SegmentId, effects: &mut Effects) {
@@ -153,7 +200,7 @@ impl Scheduler {
     }
 }
 
-/// Whether an epoch is the one that comes next, with the plan's lineage.
+/// Whether an epoch is the one that comes next, with one set of predictions of each data.
 fn check_epoch(segment: &Segment, attempt: Attempt, committed: &CommittedEpoch) -> Result<(), Rejection> {
     let got = committed.epoch;
     let first: Epoch = segment.work.start().next();
@@ -163,17 +210,33 @@ fn check_epoch(segment: &Segment, attempt: Attempt, committed: &CommittedEpoch) 
     {
         return Err(Rejection::Repeated { attempt, epoch: got });
     }
-    if got > segment.work.last_epoch() {
-        return Err(Rejection::BeyondBudget { attempt, last: segment.work.last_epoch(), got });
-    }
     let scored: BTreeSet<_> = committed.predictions.iter().map(|(scored, _)| scored).collect();
     if scored.len() < committed.predictions.len() {
         return Err(Rejection::AmbiguousPredictions { attempt, epoch: got });
     }
+    check_next(segment, attempt, got, committed.key)
+}
+
+/// Whether a checkpoint is of the epoch that comes next, and goes further than the one that is there. An attempt that
+/// came later goes before: it may have begun the epoch anew.
+fn check_step(segment: &Segment, attempt: Attempt, committed: &CommittedStep) -> Result<(), Rejection> {
+    let CommittedStep { epoch, step, key, .. } = *committed;
+    let there = segment.step.as_ref().map_or((0, 0), |there| (there.attempt, there.step));
+    if epoch < segment.next_epoch() || segment.all_committed() || step == 0 || (attempt.number, step) <= there {
+        return Err(Rejection::StepBehind { attempt, epoch, step });
+    }
+    check_next(segment, attempt, epoch, key)
+}
+
+/// Whether an epoch is the one that comes next, with the plan's lineage.
+fn check_next(segment: &Segment, attempt: Attempt, got: Epoch, key: LineageKey) -> Result<(), Rejection> {
     match segment.work.epochs.get(segment.committed.len()) {
-        Some(next) if next.epoch == got && next.key == committed.key => Ok(()),
+        Some(next) if next.epoch == got && next.key == key => Ok(()),
         Some(next) if next.epoch == got => {
-            Err(Rejection::OtherLineage { attempt, epoch: got, expected: next.key, got: committed.key })
+            Err(Rejection::OtherLineage { attempt, epoch: got, expected: next.key, got: key })
+        }
+        Some(_) if got > segment.work.last_epoch() => {
+            Err(Rejection::BeyondBudget { attempt, last: segment.work.last_epoch(), got })
         }
         Some(next) => Err(Rejection::EpochOutOfOrder { attempt, expected: next.epoch, got }),
         None => Err(Rejection::BeyondBudget { attempt, last: segment.work.last_epoch(), got }),

@@ -9,7 +9,7 @@ use ceteris_shared::{
     plan::Work,
 };
 
-use crate::{AttemptEnd, CommittedEpoch, State, Timestamp};
+use crate::{AttemptEnd, CommittedEpoch, CommittedStep, State, Timestamp};
 
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +81,16 @@ pub enum Change {
         /// When the coordinator knew.
         at: Timestamp,
     },
-    /// An epoch counts from now on.
+    /// A checkpoint within an epoch counts from now on, in the place of the segment's last one.
+    StepCommitted {
+        /// By which execution.
+        attempt: Attempt,
+        /// What.
+        committed: CommittedStep,
+        /// When the coordinator knew.
+        at: Timestamp,
+    },
+    /// An epoch counts from now on, and no checkpoint within it any more.
     EpochCommitted {
         /// By which execution.
         attempt: Attempt,
@@ -107,6 +116,7 @@ impl Change {
             Self::AttemptAssigned { attempt, .. }
             | Self::AttemptStarted { attempt, .. }
             | Self::AttemptEnded { attempt, .. }
+            | Self::StepCommitted { attempt, .. }
             | Self::EpochCommitted { attempt, .. } => Some(attempt.segment),
             Self::ExperimentCancelled { .. } => None,
         }
@@ -151,7 +161,7 @@ pub enum Start {
     Random,
     /// A safetensors file.
     Weights(Digest),
-    /// The manifest of the deepest committed checkpoint on the way to the first epoch.
+    /// The manifest of the deepest committed checkpoint on the way to the first epoch, or within it.
     Checkpoint(Digest),
 }
 
@@ -187,4 +197,6 @@ pub enum Rejection {
     AmbiguousPredictions { attempt: Attempt, epoch: Epoch },
     #[error("attempt {attempt} committed epoch {epoch} again")]
     Repeated { attempt: Attempt, epoch: Epoch },
+    #[error("attempt {attempt} committed step {step} of epoch {epoch}, but what is committed goes further")]
+    StepBehind { attempt: Attempt, epoch: Epoch, step: u32 },
 }

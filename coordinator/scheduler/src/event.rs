@@ -85,6 +85,8 @@ pub struct WorkerConnected {
 pub enum Report {
     /// Training begins.
     Started,
+    /// A checkpoint within an epoch is in the store.
+    StepCommitted(CommittedStep),
     /// An epoch's objects are all in the store.
     EpochCommitted(CommittedEpoch),
     /// All epochs are committed.
@@ -98,6 +100,19 @@ pub enum Report {
         /// What happened.
         message: String,
     },
+}
+
+/// A checkpoint within an epoch whose objects are in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommittedStep {
+    /// The epoch in flight.
+    pub epoch: Epoch,
+    /// Optimizer steps of it that are done.
+    pub step: u32,
+    /// The lineage key of the epoch in flight.
+    pub key: LineageKey,
+    /// Digest of the checkpoint's manifest.
+    pub manifest: Digest,
 }
 
 /// An epoch whose objects are in the store.

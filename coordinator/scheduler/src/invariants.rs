@@ -59,6 +59,16 @@ impl Scheduler {
         if !segment.committed.is_empty() && !parent_trained {
             return Some("nothing is trained before what it continues");
         }
+        if segment.step.as_ref().is_some_and(|step| {
+            segment.all_committed() || step.epoch != segment.next_epoch() || step.attempt > segment.attempts
+        }) {
+            return Some(
+                "a checkpoint within an epoch is of the epoch that comes next, and of an attempt that was made",
+            );
+        }
+        if (segment.attempts == 0) != segment.environment.is_none() {
+            return Some("the last attempt was made somewhere");
+        }
         let holds = match &segment.state {
             State::Waiting { parent } => Some(*parent) == segment.parent && !parent_trained && !cancelled,
             State::Queued { .. } => parent_trained && !cancelled && !segment.all_committed(),

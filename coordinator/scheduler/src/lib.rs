@@ -27,10 +27,10 @@ mod time;
 mod workers;
 
 pub use effect::{Change, Effect, Message, Rejection, Start, StartAttempt};
-pub use event::{CommittedEpoch, Event, Report, Submission, WorkerConnected};
+pub use event::{CommittedEpoch, CommittedStep, Event, Report, Submission, WorkerConnected};
 pub use explain::{Explanation, Why};
 pub use invariants::Violation;
-pub use restore::{RestoreError, SavedExperiment, SavedSegment, Snapshot};
+pub use restore::{RestoreError, SavedExperiment, SavedSegment, SavedStep, Snapshot};
 pub use scheduler::{Config, Scheduler};
 pub use state::{AttemptEnd, Live, Outcome, State, StopReason};
 pub use time::Timestamp;

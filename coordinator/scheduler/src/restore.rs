@@ -1,6 +1,10 @@
 //! From what is stored back to a scheduler.
 
-use ceteris_shared::{digest::Digest, ids::SegmentId};
+use ceteris_shared::{
+    checkpoint::Environment,
+    digest::Digest,
+    ids::{Epoch, SegmentId},
+};
 
 use crate::{
     AttemptEnd, Config, Outcome, Scheduler, State, Submission, Timestamp, Violation,
@@ -38,8 +42,27 @@ pub struct SavedSegment {
     pub losses: u32,
     /// Manifests of the committed epochs, from the segment's first on.
     pub committed: Vec<Digest>,
+    /// The last checkpoint within an epoch; one that no longer counts may be left out.
+    pub step: Option<SavedStep>,
+    /// What the last execution's results depend on; none before the first.
+    pub environment: Option<Environment>,
     /// How the last execution that is over ended.
     pub last_end: Option<AttemptEnd>,
+}
+
+/// A checkpoint within an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedStep {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Optimizer steps of it that are done.
+    pub step: u32,
+    /// Digest of the checkpoint's manifest.
+    pub manifest: Digest,
+    /// The number of the execution that made it.
+    pub attempt: u32,
+    /// Where it was made.
+    pub environment: Environment,
 }
 
 /// What is stored contradicts itself.
@@ -96,8 +119,10 @@ fn fill(id: SegmentId, segment: &mut Segment, saved: SavedSegment, until: Timest
     segment.failures = saved.failures;
     segment.losses = saved.losses;
     segment.committed = saved.committed;
+    segment.environment = saved.environment;
     segment.last_end = saved.last_end;
     let next = segment.next_epoch();
+    segment.step = saved.step.filter(|step| step.epoch == next && !segment.all_committed());
     match &mut segment.state {
         State::Assigned { lease, .. } => *lease = until,
         State::Running { lease, epoch, .. } => (*lease, *epoch) = (until, next),

@@ -15,7 +15,7 @@ use ceteris_shared::{
     plan::Work,
 };
 
-use crate::{AttemptEnd, Change, Effect, Event, Live, Message, Rejection, State, Submission, Timestamp};
+use crate::{AttemptEnd, Change, Effect, Event, Live, Message, Rejection, SavedStep, State, Submission, Timestamp};
 
 /// How long to wait, and how often to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Config {
     pub backoff: Duration,
     /// The longest wait.
     pub max_backoff: Duration,
-    /// After so many infrastructure failures in a row, without an epoch committed between them, a segment has failed.
+    /// After so many infrastructure failures in a row, without a checkpoint committed between them, a segment has failed.
     pub max_failures: u32,
 }
 
@@ -86,12 +86,23 @@ pub(crate) struct Segment {
     pub(crate) losses: u32,
     /// Manifests of the committed epochs, from the first on.
     pub(crate) committed: Vec<Digest>,
+    /// The last checkpoint within the epoch that comes next.
+    pub(crate) step: Option<SavedStep>,
+    /// What the last execution's results depend on: of the worker that it was given to.
+    pub(crate) environment: Option<Environment>,
     pub(crate) last_end: Option<AttemptEnd>,
 }
 
 impl Segment {
     pub(crate) fn all_committed(&self) -> bool {
         self.committed.len() == self.work.epochs.len()
+    }
+
+    /// Where to go on from within the segment, on a worker of this environment. Within an epoch the last bits would be
+    /// neither environment's, so another one goes on from the epoch's beginning.
+    pub(crate) fn checkpoint(&self, environment: &Environment) -> Option<Digest> {
+        let within = self.step.as_ref().filter(|step| step.environment == *environment);
+        within.map(|step| step.manifest).or(self.committed.last().copied())
     }
 
     /// The epoch that comes next; the last one when all are committed.

@@ -62,6 +62,8 @@ impl Scheduler {
                 failures: 0,
                 losses: 0,
                 committed: Vec::new(),
+                step: None,
+                environment: None,
                 last_end: None,
             };
             self.segments.insert(segment.id, record);

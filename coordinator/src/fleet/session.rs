@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 
 use ceteris_proto::{
-    fleet::{CoordinatorMessage, EpochCommitted, Event, EventKind, WorkerMessage},
+    fleet::{CoordinatorMessage, EpochCommitted, Event, EventKind, StepCommitted, WorkerMessage},
     v1,
 };
-use ceteris_scheduler::{CommittedEpoch, Report};
+use ceteris_scheduler::{CommittedEpoch, CommittedStep, Report};
 use ceteris_shared::ids::{Attempt, SessionId, WorkerId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -122,6 +122,10 @@ impl Session {
             EventKind::Stopped => return self.report(sequence, attempt, Report::Stopped).await,
             EventKind::Failed { cause, message } => {
                 return self.report(sequence, attempt, Report::Failed { cause, message }).await;
+            }
+            EventKind::StepCommitted(StepCommitted { epoch, step, key, manifest }) => {
+                let committed = CommittedStep { epoch, step, key, manifest };
+                return self.report(sequence, attempt, Report::StepCommitted(committed)).await;
             }
             EventKind::EpochCommitted(epoch) => {
                 return self.report(sequence, attempt, Report::EpochCommitted(committed(epoch))).await;

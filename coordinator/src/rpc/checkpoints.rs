@@ -24,8 +24,8 @@ impl Service {
 
     async fn checkpoint(&self, committed: CommittedRecord) -> Result<Checkpoint, Error> {
         let bytes = self.blobs.get_bytes(&committed.manifest, MAX_MANIFEST_BYTES).await?;
-        let Manifest { key, epoch, attempt, environment, parts, .. } = Manifest::from_bytes(&bytes)?;
-        if (key, epoch) != (committed.key, committed.epoch) {
+        let Manifest { key, epoch, step, attempt, environment, parts, .. } = Manifest::from_bytes(&bytes)?;
+        if (key, epoch, step) != (committed.key, committed.epoch, None) {
             return Err(Error::Damaged(format!(
                 "the checkpoint {} says that it is of epoch {epoch}, lineage {}, and was committed for epoch {}, lineage {}; \
                  restore the database and the object store from the same backup",

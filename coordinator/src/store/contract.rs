@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ceteris_scheduler::{
-    AttemptEnd, Change as Decision, CommittedEpoch, Config, Effect, Event, Message, Outcome, Report, Scheduler, State,
-    Submission, Timestamp, WorkerConnected,
+    AttemptEnd, Change as Decision, CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Outcome, Report,
+    SavedStep, Scheduler, State, Submission, Timestamp, WorkerConnected,
 };
 use ceteris_shared::{
     checkpoint::Environment,
@@ -185,6 +185,26 @@ pub(super) async fn what_is_committed_is_restored(store: &impl Store) {
     let (scored, digest) = &planned.predictions[1];
     assert_eq!(store.predictions(root.id, Epoch(1), scored).await.expect("it is read"), Some(*digest));
     assert_eq!(store.predictions(root.id, Epoch(2), scored).await.expect("it is read"), None);
+}
+
+pub(super) async fn the_last_step_is_restored_until_its_epoch_is_committed(store: &impl Store) {
+    let record = experiment(1, "example");
+    let mut run = Run::of(store, &record).await;
+    let work = record.plan.segments[0].work.epochs[0];
+    let saved = async || store.snapshot().await.expect("it is read").experiments[0].segments[0].clone();
+    assert_eq!((saved().await.step, saved().await.environment), (None, Some(environment())));
+    for step in [3, 6] {
+        let manifest = Digest::of(&[step as u8]);
+        run.report(Report::StepCommitted(CommittedStep { epoch: work.epoch, step, key: work.key, manifest })).await;
+        let attempt = run.attempt().number;
+        let expected = SavedStep { epoch: work.epoch, step, manifest, attempt, environment: environment() };
+        assert_eq!(saved().await.step, Some(expected), "the next one takes its place");
+    }
+    run.epoch(&record, 1).await;
+    run.report(Report::Finished).await;
+    let snapshot = store.snapshot().await.expect("it is read");
+    let restored = Scheduler::restore(Config::default(), Timestamp(run.now), snapshot).expect("it is consistent");
+    assert_eq!(states(&restored, &record), states(&run.scheduler, &record), "the epoch goes before its steps");
 }
 
 pub(super) async fn every_state_is_stored(store: &impl Store) {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     CoordinatorMessage, EpochCommitted, Error, Event, EventKind, MAX_ENTRIES, MAX_TEXT, Progress, Register, Start,
-    StartAttempt, WorkerMessage,
+    StartAttempt, StepCommitted, WorkerMessage,
 };
 use crate::v1;
 
@@ -187,6 +187,7 @@ impl TryFrom<v1::Event> for Event {
         let kind = match required("event.event", event.event)? {
             Wire::Started(_) => EventKind::Started,
             Wire::Metrics(metrics) => EventKind::Metrics(all("metrics.points", metrics.points, MetricPoint::try_from)?),
+            Wire::StepCommitted(committed) => EventKind::StepCommitted(committed.try_into()?),
             Wire::EpochCommitted(committed) => EventKind::EpochCommitted(committed.try_into()?),
             Wire::Ended(ended) => ended_kind(ended)?,
             Wire::Log(log) => EventKind::Log(all("log.lines", log.lines, |line| bounded("log.lines", line))?),
@@ -217,6 +218,22 @@ impl TryFrom<v1::MetricPoint> for MetricPoint {
             split: named("metric.split", point.split)?,
             name: bounded("metric.name", point.name)?,
             value: finite("metric.value", point.value)?,
+        })
+    }
+}
+
+impl TryFrom<v1::StepCommitted> for StepCommitted {
+    type Error = Error;
+
+    fn try_from(committed: v1::StepCommitted) -> Result<Self> {
+        if committed.step == 0 {
+            return refuse("step_committed.step", "is 0, which is the end of the epoch before");
+        }
+        Ok(Self {
+            epoch: Epoch(committed.epoch),
+            step: committed.step,
+            key: parsed("step_committed.key", &committed.key)?,
+            manifest: parsed("step_committed.manifest", &committed.manifest)?,
         })
     }
 }

@@ -110,6 +110,11 @@ fn works() -> Vec<Work> {
     all.collect()
 }
 
+fn step() -> StepCommitted {
+    let (key, manifest) = (LineageKey(Digest::of(b"key")), Digest::of(b"manifest"));
+    StepCommitted { epoch: Epoch(3), step: 12, key, manifest }
+}
+
 fn to_worker() -> Vec<CoordinatorMessage> {
     let starts = [Start::Random, Start::Weights(Digest::of(b"w")), Start::Checkpoint(Digest::of(b"c"))];
     let starts = starts.map(|from| CoordinatorMessage::Start(Box::new(StartAttempt { start: from, ..start() })));
@@ -157,6 +162,7 @@ fn to_coordinator() -> Vec<WorkerMessage> {
     let kinds = [
         EventKind::Started,
         EventKind::Metrics(vec![point]),
+        EventKind::StepCommitted(step()),
         EventKind::EpochCommitted(committed),
         EventKind::Finished,
         EventKind::Stopped,
@@ -195,6 +201,9 @@ fn refusals_name_the_field() {
         change(&mut wire);
         StartAttempt::try_from(wire).expect_err("the change means nothing").field
     };
+    let of_step = |wire: v1::StepCommitted| StepCommitted::try_from(wire).expect_err("the change means nothing").field;
+    assert_eq!(of_step(v1::StepCommitted { step: 0, ..step().into() }), "step_committed.step");
+    assert_eq!(of_step(v1::StepCommitted { key: String::new(), ..step().into() }), "step_committed.key");
     assert_eq!(refused(|wire| wire.attempt = None), "start.attempt");
     assert_eq!(refused(|wire| wire.attempt.as_mut().unwrap().number = 0), "start.attempt");
     assert_eq!(refused(|wire| wire.dataset = "x".to_owned()), "start.dataset");

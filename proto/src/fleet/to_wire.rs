@@ -7,7 +7,8 @@ use ceteris_shared::{
 };
 
 use super::{
-    CoordinatorMessage, EpochCommitted, Event, EventKind, Progress, Register, Start, StartAttempt, WorkerMessage,
+    CoordinatorMessage, EpochCommitted, Event, EventKind, Progress, Register, Start, StartAttempt, StepCommitted,
+    WorkerMessage,
 };
 use crate::v1;
 
@@ -133,6 +134,7 @@ impl From<Event> for v1::Event {
             EventKind::Metrics(points) => {
                 Wire::Metrics(v1::Metrics { points: points.into_iter().map(Into::into).collect() })
             }
+            EventKind::StepCommitted(committed) => Wire::StepCommitted(committed.into()),
             EventKind::EpochCommitted(committed) => Wire::EpochCommitted(committed.into()),
             EventKind::Finished => ended(Outcome::Finished(v1::attempt_ended::Finished {})),
             EventKind::Stopped => ended(Outcome::Stopped(v1::attempt_ended::Stopped {})),
@@ -148,6 +150,13 @@ impl From<Event> for v1::Event {
 impl From<MetricPoint> for v1::MetricPoint {
     fn from(point: MetricPoint) -> Self {
         Self { epoch: point.epoch.0, step: point.step, split: name(&point.split), name: point.name, value: point.value }
+    }
+}
+
+impl From<StepCommitted> for v1::StepCommitted {
+    fn from(committed: StepCommitted) -> Self {
+        let StepCommitted { epoch, step, key, manifest } = committed;
+        Self { epoch: epoch.0, step, key: key.to_string(), manifest: manifest.to_string() }
     }
 }
 

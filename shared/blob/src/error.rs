@@ -37,6 +37,12 @@ pub enum Error {
     Corrupt { place: String, digest: Digest, cause: String },
     #[error("the object {digest} in the store {place} is {bytes} bytes long; at most {limit} are read here")]
     TooLarge { place: String, digest: Digest, bytes: u64, limit: u64 },
+    #[error("{0:?} is no name in a store: a name is 1 to 128 lower-case letters, digits and hyphens")]
+    BadName(String),
+    #[error(
+        "{key} in the store {place} does not name an object: {cause}; delete it there, or restore it from a backup"
+    )]
+    DamagedName { place: String, key: String, cause: String },
     #[error("what was sent is not what was announced: {0}")]
     Mismatch(String),
     #[error("the store {place} has no room left ({operation}): free some space there, then try again")]
@@ -79,6 +85,8 @@ impl Error {
             | Self::NotFound { .. }
             | Self::Corrupt { .. }
             | Self::TooLarge { .. }
+            | Self::BadName(_)
+            | Self::DamagedName { .. }
             | Self::Mismatch(_)
             | Self::File { .. } => false,
         }

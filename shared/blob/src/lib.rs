@@ -2,12 +2,14 @@
 //!
 //! An object's name is its SHA-256, so nothing is ever overwritten: storing twice is storing once, what is read is
 //! verified, and a store that would overwrite in spite of a condition is refused when it is opened ([`probe`]). Keys are
-//! `blobs/sha256/<first two digits>/<64 digits>`; `store.json` names the store, so that a coordinator and its workers
+//! `blobs/sha256/<first two digits>/<64 digits>`; a few objects also have names that are given once ([`Blobs::put_name`]).
+//! `store.json` names the store, so that a coordinator and its workers
 //! can find out that they do not mean the same one. Caching is not done here, and retries beyond those of one request
 //! are the caller's, who knows how long waiting makes sense.
 
 mod error;
 mod location;
+mod name;
 mod probe;
 mod read;
 mod write;

@@ -50,6 +50,22 @@ async fn contract(place: &str) {
     assert_eq!(blobs.get_bytes(&small, 5).await.expect("it is read"), b"small");
 
     unverified_bytes_never_become_visible(&blobs).await;
+    a_name_is_given_once(&blobs, &again).await;
+}
+
+async fn a_name_is_given_once(blobs: &Blobs, again: &Blobs) {
+    let [first, second] = [Digest::of(b"first"), Digest::of(b"second")];
+    let name = &"0123456789abcdef".repeat(4);
+    assert_eq!(blobs.get_name("features", name).await.expect("the store answers"), None);
+    assert_eq!(blobs.put_name("features", name, first).await.expect("it is new"), first);
+    assert_eq!(again.put_name("features", name, first).await.expect("it is the same"), first);
+    assert_eq!(again.put_name("features", name, second).await.expect("it is taken"), first);
+    assert_eq!(again.get_name("features", name).await.expect("the store answers"), Some(first));
+    assert_eq!(again.get_name("others", name).await.expect("the store answers"), None);
+    let contenders = [Digest::of(b"3"), Digest::of(b"4"), Digest::of(b"5"), Digest::of(b"6")];
+    let given = contenders.map(|digest| blobs.put_name("features", "contended", digest));
+    let given = futures::future::try_join_all(given).await.expect("one of them is first");
+    assert!(contenders.contains(&given[0]) && given.iter().all(|digest| *digest == given[0]), "{given:?}");
 }
 
 async fn unverified_bytes_never_become_visible(blobs: &Blobs) {
@@ -117,6 +133,31 @@ async fn a_damaged_object_is_named_and_leaves_no_file() {
 
     std::fs::write(object_path(folder.path(), &digest), b"pix").expect("it is cut");
     assert!(matches!(blobs.put_bytes(b"pixels").await, Err(Error::Corrupt { .. })), "a cut object is not accepted");
+}
+
+#[tokio::test]
+async fn what_is_no_name_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let blobs = Blobs::open(&folder.path().to_string_lossy()).await.expect("it opens");
+    let digest = Digest::of(b"object");
+    let long = "a".repeat(129);
+    for bad in ["", ".", "..", "a/b", "a\\b", "A", "ä", "a b", "a\n", "%2e", &long] {
+        for (namespace, name) in [(bad, "name"), ("features", bad)] {
+            assert!(matches!(blobs.put_name(namespace, name, digest).await, Err(Error::BadName(_))), "{bad:?}");
+            assert!(matches!(blobs.get_name(namespace, name).await, Err(Error::BadName(_))), "{bad:?}");
+        }
+    }
+
+    blobs.put_name("features", "name", digest).await.expect("it is new");
+    let file = folder.path().join("names/features/name");
+    assert_eq!(std::fs::read_to_string(&file).expect("it reads"), format!("{digest}\n"));
+    for damage in [&b""[..], b"abc", b"\xff", &[b'a'; 500], format!("{digest}\n\n").as_bytes()] {
+        std::fs::write(&file, damage).expect("it is damaged");
+        let message = blobs.get_name("features", "name").await.expect_err("it is damaged").to_string();
+        assert!(message.contains("names/features/name") && message.contains("delete it there"), "{message}");
+        let again = blobs.put_name("features", "name", digest).await;
+        assert!(matches!(again, Err(Error::DamagedName { .. })), "{again:?}");
+    }
 }
 
 #[tokio::test]

@@ -83,12 +83,13 @@ fn a_manifest_is_read_as_it_was_written() {
 
 #[test]
 fn what_cannot_be_is_refused() {
-    let refused = |change: fn(&mut Manifest)| {
+    type Spoil = fn(&mut Manifest);
+    let refused = |change: Spoil| {
         let mut changed = manifest();
         change(&mut changed);
         Manifest::from_bytes(&changed.to_bytes(), manifest().key).expect_err("it is refused").to_string()
     };
-    let cases: [(fn(&mut Manifest), &str); 9] = [
+    let cases: [(Spoil, &str); 9] = [
         (|manifest| manifest.schema = "ceteris.features.manifest/9".to_owned(), "has schema"),
         (|manifest| manifest.key = FeatureKey(Digest::of(b"other")), "is of"),
         (|manifest| manifest.shape.clear(), "not the shape"),

@@ -15,8 +15,8 @@ use ceteris_shared::{
 use uuid::Uuid;
 
 use crate::{
-    CommittedEpoch, Config, Effect, Event, Message, Rejection, Report, Scheduler, StartAttempt, State, Submission,
-    Timestamp, WorkerConnected,
+    CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Rejection, Report, Scheduler, StartAttempt, State,
+    Submission, Timestamp, WorkerConnected,
 };
 
 pub(super) const LEASE: Duration = Duration::from_secs(30);
@@ -70,6 +70,11 @@ pub(super) fn manifest(attempt: Attempt, epoch: u32) -> Digest {
     Digest::of(format!("{attempt} {epoch}").as_bytes())
 }
 
+/// The checkpoint that an attempt makes within an epoch.
+pub(super) fn step_manifest(attempt: Attempt, epoch: u32, step: u32) -> Digest {
+    Digest::of(format!("{attempt} {epoch} {step}").as_bytes())
+}
+
 #[derive(Debug)]
 pub(super) struct Fixture {
     pub(super) config: Config,
@@ -111,8 +116,19 @@ impl Fixture {
     }
 
     pub(super) fn connect(&mut self, worker: usize, session: u128, slots: u32, running: &[Attempt]) {
+        self.connect_in(environment(), worker, session, slots, running);
+    }
+
+    pub(super) fn connect_in(
+        &mut self,
+        environment: Environment,
+        worker: usize,
+        session: u128,
+        slots: u32,
+        running: &[Attempt],
+    ) {
         self.sessions[worker] = session;
-        let (worker, session, environment) = (self.worker(worker), self.session(worker), environment());
+        let (worker, session) = (self.worker(worker), self.session(worker));
         let running = running.to_vec();
         self.handle(Event::WorkerConnected(WorkerConnected { worker, session, slots, environment, running }));
     }
@@ -138,6 +154,16 @@ impl Fixture {
         let key = work.epochs.iter().find(|work| work.epoch == Epoch(epoch)).expect("it is planned").key;
         let manifest = manifest(attempt, epoch);
         CommittedEpoch { epoch: Epoch(epoch), key, manifest, predictions: vec![], spent: Spent::default() }
+    }
+
+    pub(super) fn step(&self, attempt: Attempt, epoch: u32, step: u32) -> CommittedStep {
+        let CommittedEpoch { epoch, key, .. } = self.epoch(attempt, epoch);
+        CommittedStep { epoch, step, key, manifest: step_manifest(attempt, epoch.0, step) }
+    }
+
+    pub(super) fn commit_step(&mut self, worker: usize, attempt: Attempt, epoch: u32, step: u32) {
+        let step = self.step(attempt, epoch, step);
+        self.report(worker, attempt, Report::StepCommitted(step));
     }
 
     pub(super) fn commit(&mut self, worker: usize, attempt: Attempt, epoch: u32) {

@@ -2,6 +2,7 @@
 
 mod fixture;
 mod random;
+mod steps;
 
 use std::time::Duration;
 

@@ -4,9 +4,12 @@
 //! After each event the invariants hold, a copy of the scheduler has decided the same, and what was persisted restores to
 //! the same. At the end one honest worker is left alone with it, and everything ends.
 
+mod step;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ceteris_shared::{
+    checkpoint::Environment,
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, SegmentId, SessionId, WorkerId},
     plan::Work,
@@ -15,63 +18,15 @@ use ceteris_shared::{
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::fixture::{environment, manifest, submission};
+use super::fixture::{environment, manifest, step_manifest, submission};
 use crate::{
-    Change, CommittedEpoch, Config, Effect, Event, Message, Report, SavedExperiment, SavedSegment, Scheduler, Snapshot,
-    State, Timestamp, WorkerConnected,
+    Change, CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Report, SavedExperiment, SavedSegment,
+    SavedStep, Scheduler, Snapshot, Start, State, Timestamp, WorkerConnected,
 };
 
+use step::{Pick, Step, step};
+
 const WORKERS: usize = 3;
-
-#[derive(Clone, Debug)]
-enum Step {
-    Submit(u8),
-    Cancel(u8),
-    Connect { worker: usize, slots: u32, forget: bool, claim: Vec<Pick> },
-    Disconnect { worker: usize, current: bool },
-    Heartbeat { worker: usize, claim: Vec<Pick> },
-    Work { worker: usize, fail: Option<FailureCause> },
-    Lie { worker: usize, about: Pick, kind: u8, epoch: u32, right_key: bool },
-    Wait(u64),
-    Restart,
-}
-
-/// Any attempt: of a known segment or of none.
-#[derive(Clone, Copy, Debug)]
-struct Pick {
-    segment: usize,
-    number: u32,
-}
-
-fn pick() -> impl Strategy<Value = Pick> {
-    (0usize..18, 0u32..4).prop_map(|(segment, number)| Pick { segment, number })
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let cause = prop::option::weighted(
-        0.2,
-        prop_oneof![
-            4 => Just(FailureCause::Infrastructure),
-            1 => Just(FailureCause::User),
-            1 => Just(FailureCause::Diverged)
-        ],
-    );
-    let worker = 0..WORKERS;
-    let claims = || prop::collection::vec(pick(), 0..2);
-    prop_oneof![
-        2 => (0u8..2).prop_map(Step::Submit),
-        1 => (0u8..20).prop_map(Step::Cancel),
-        4 => (worker.clone(), 0u32..4, any::<bool>(), claims())
-            .prop_map(|(worker, slots, forget, claim)| Step::Connect { worker, slots, forget, claim }),
-        1 => (worker.clone(), any::<bool>()).prop_map(|(worker, current)| Step::Disconnect { worker, current }),
-        3 => (worker.clone(), claims()).prop_map(|(worker, claim)| Step::Heartbeat { worker, claim }),
-        16 => (worker.clone(), cause).prop_map(|(worker, fail)| Step::Work { worker, fail }),
-        3 => (worker, pick(), 0u8..5, 0u32..6, any::<bool>())
-            .prop_map(|(worker, about, kind, epoch, right_key)| Step::Lie { worker, about, kind, epoch, right_key }),
-        3 => (0u64..40_000).prop_map(Step::Wait),
-        1 => Just(Step::Restart),
-    ]
-}
 
 /// What an honest worker has been given.
 #[derive(Clone, Debug)]
@@ -79,6 +34,8 @@ struct Task {
     work: Work,
     started: bool,
     done: usize,
+    /// Steps of the epoch in flight.
+    steps: u32,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +53,10 @@ struct World {
     now: Timestamp,
     started: BTreeSet<Attempt>,
     owners: BTreeMap<Attempt, WorkerId>,
+    /// Where an attempt was given to.
+    environments: BTreeMap<Attempt, Environment>,
+    /// Every checkpoint within an epoch that counted: whose, of which epoch, at which step.
+    steps: BTreeMap<Digest, (Attempt, Epoch, u32)>,
 }
 
 fn worker(index: usize) -> WorkerId {
@@ -116,6 +77,8 @@ impl World {
             now: Timestamp(1_000_000),
             started: BTreeSet::new(),
             owners: BTreeMap::new(),
+            environments: BTreeMap::new(),
+            steps: BTreeMap::new(),
         }
     }
 
@@ -155,7 +118,9 @@ impl World {
     /// What is stored of an attempt is said by its own worker, and of the last attempt alone.
     fn check_fence(&mut self, speaker: Option<WorkerId>, change: &Change) {
         let attempt = match change {
-            Change::AttemptStarted { attempt, .. } | Change::EpochCommitted { attempt, .. } => {
+            Change::AttemptStarted { attempt, .. }
+            | Change::StepCommitted { attempt, .. }
+            | Change::EpochCommitted { attempt, .. } => {
                 assert_eq!(speaker, Some(self.owners[attempt]), "{change:?}");
                 *attempt
             }
@@ -163,8 +128,9 @@ impl World {
                 assert!(speaker.is_none_or(|speaker| speaker == self.owners[attempt]), "{change:?}");
                 *attempt
             }
-            Change::AttemptAssigned { attempt, worker, .. } => {
+            Change::AttemptAssigned { attempt, worker, environment, .. } => {
                 self.owners.insert(*attempt, *worker);
+                self.environments.insert(*attempt, environment.clone());
                 return;
             }
             Change::SegmentAdded { .. } | Change::SegmentChanged { .. } | Change::ExperimentCancelled { .. } => return,
@@ -187,20 +153,37 @@ impl World {
                 let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
                 let segments = &mut known.expect("it is stored").segments;
                 assert_eq!(segments.len(), position);
-                let committed = Vec::new();
-                segments.push(SavedSegment { state, attempts: 0, failures: 0, losses: 0, committed, last_end: None });
+                segments.push(SavedSegment {
+                    state,
+                    attempts: 0,
+                    failures: 0,
+                    losses: 0,
+                    committed: Vec::new(),
+                    step: None,
+                    environment: None,
+                    last_end: None,
+                });
             }
             Change::SegmentChanged { segment, state, failures, losses } => {
                 let saved = self.saved(segment);
                 (saved.state, saved.failures, saved.losses) = (state, failures, losses);
             }
-            Change::AttemptAssigned { attempt, .. } => {
+            Change::AttemptAssigned { attempt, environment, .. } => {
                 let saved = self.saved(attempt.segment);
                 saved.attempts += 1;
+                saved.environment = Some(environment);
                 assert_eq!(attempt.number, saved.attempts, "attempts are counted without gaps");
             }
             Change::AttemptStarted { .. } => {}
             Change::AttemptEnded { attempt, end, .. } => self.saved(attempt.segment).last_end = Some(end),
+            Change::StepCommitted { attempt, committed, .. } => {
+                let CommittedStep { epoch, step, manifest, .. } = committed;
+                self.steps.insert(manifest, (attempt, epoch, step));
+                let environment = self.environments[&attempt].clone();
+                self.saved(attempt.segment).step =
+                    Some(SavedStep { epoch, step, manifest, attempt: attempt.number, environment });
+            }
+            // The step stays stored; restoring leaves it out.
             Change::EpochCommitted { attempt, committed, .. } => {
                 self.saved(attempt.segment).committed.push(committed.manifest);
             }
@@ -218,8 +201,17 @@ impl World {
         match message {
             Message::Start(start) => {
                 assert!(self.started.insert(start.attempt), "an attempt is started once");
+                let mut steps = 0;
+                if let Start::Checkpoint(manifest) = start.start
+                    && let Some(&(made_by, epoch, step)) = self.steps.get(&manifest)
+                {
+                    assert_eq!(made_by.segment, start.attempt.segment);
+                    assert_eq!(self.environments[&made_by], self.environments[&start.attempt]);
+                    assert_eq!(start.work.epochs[0].epoch, epoch, "it is of the epoch that comes next");
+                    steps = step;
+                }
                 assert!(!start.work.epochs.is_empty());
-                peer.tasks.insert(start.attempt, Task { work: start.work, started: false, done: 0 });
+                peer.tasks.insert(start.attempt, Task { work: start.work, started: false, done: 0, steps });
             }
             Message::Stop(_) => {}
             Message::Revoke { attempt, .. } => {
@@ -228,7 +220,7 @@ impl World {
         }
     }
 
-    fn connect(&mut self, index: usize, slots: u32, forget: bool, claim: &[Pick]) {
+    fn connect(&mut self, index: usize, slots: u32, threads: u32, forget: bool, claim: &[Pick]) {
         if forget {
             self.peers[index].tasks.clear();
         }
@@ -237,7 +229,7 @@ impl World {
         self.peers[index].session = Some(session);
         let claimed = claim.iter().map(|&pick| self.attempt(pick));
         let running = self.peers[index].tasks.keys().copied().chain(claimed).collect();
-        let (worker, environment) = (worker(index), environment());
+        let (worker, environment) = (worker(index), Environment { threads, ..environment() });
         self.handle(Event::WorkerConnected(WorkerConnected { worker, session, slots, environment, running }));
     }
 
@@ -259,7 +251,7 @@ impl World {
                 Report::Started
             }
             (None, true, Some(next)) => {
-                task.done += 1;
+                (task.done, task.steps) = (task.done + 1, 0);
                 let (epoch, key, manifest) = (next.epoch, next.key, manifest(attempt, next.epoch.0));
                 let spent = Spent::default();
                 Report::EpochCommitted(CommittedEpoch { epoch, key, manifest, predictions: vec![], spent })
@@ -272,6 +264,19 @@ impl World {
         self.report(index, attempt, report);
     }
 
+    /// A checkpoint within the epoch in flight of an honest worker.
+    fn checkpoint(&mut self, index: usize) {
+        if self.peers[index].session.is_none() {
+            return;
+        }
+        let Some((&attempt, task)) = self.peers[index].tasks.iter_mut().find(|(_, task)| task.started) else { return };
+        let Some(next) = task.work.epochs.get(task.done) else { return };
+        task.steps += 1;
+        let (epoch, step, key) = (next.epoch, task.steps, next.key);
+        let manifest = step_manifest(attempt, epoch.0, step);
+        self.report(index, attempt, Report::StepCommitted(CommittedStep { epoch, step, key, manifest }));
+    }
+
     fn lie(&mut self, index: usize, about: Pick, kind: u8, epoch: u32, right_key: bool) {
         let attempt = self.attempt(about);
         let planned = (0..2).flat_map(|i| submission(i).plan.segments).find(|s| s.id == attempt.segment);
@@ -282,6 +287,11 @@ impl World {
             1 => Report::Finished,
             2 => Report::Stopped,
             3 => Report::Failed { cause: FailureCause::Infrastructure, message: String::new() },
+            4 => {
+                let (epoch, step) = (Epoch(epoch), epoch);
+                let manifest = step_manifest(attempt, epoch.0, step);
+                Report::StepCommitted(CommittedStep { epoch, step, key, manifest })
+            }
             _ => {
                 let manifest = manifest(attempt, epoch);
                 let (epoch, predictions, spent) = (Epoch(epoch), vec![], Spent::default());
@@ -295,7 +305,9 @@ impl World {
         match step {
             Step::Submit(index) => self.handle(Event::ExperimentSubmitted(Box::new(submission(index.into())))),
             Step::Cancel(index) => self.handle(Event::CancelExperiment(ExperimentId(Uuid::from_u128(index.into())))),
-            Step::Connect { worker, slots, forget, claim } => self.connect(worker, slots, forget, &claim),
+            Step::Connect { worker, slots, threads, forget, claim } => {
+                self.connect(worker, slots, threads, forget, &claim);
+            }
             Step::Disconnect { worker: index, current } => {
                 let session = if current { self.peers[index].session.take() } else { None };
                 let session = session.unwrap_or(SessionId(Uuid::nil()));
@@ -308,6 +320,7 @@ impl World {
                 self.handle(Event::Heartbeat { worker: worker(index), session, running });
             }
             Step::Work { worker, fail } => self.work(worker, fail),
+            Step::Checkpoint { worker } => self.checkpoint(worker),
             Step::Lie { worker, about, kind, epoch, right_key } => self.lie(worker, about, kind, epoch, right_key),
             Step::Wait(milliseconds) => {
                 self.now = Timestamp(self.now.0 + milliseconds);
@@ -325,7 +338,7 @@ impl World {
         for index in 1..WORKERS {
             self.step(Step::Disconnect { worker: index, current: true });
         }
-        self.connect(0, 2, true, &[]);
+        self.connect(0, 2, 1, true, &[]);
         for _ in 0..400 {
             while !self.peers[0].tasks.is_empty() {
                 self.work(0, None);
@@ -338,8 +351,17 @@ impl World {
     }
 }
 
+#[derive(Debug, PartialEq)]
+struct Place {
+    state: State,
+    counts: [u32; 3],
+    committed: Vec<Digest>,
+    step: Option<SavedStep>,
+    environment: Option<Environment>,
+}
+
 /// Where every segment is; leases are not stored, so they do not count.
-fn without_leases(scheduler: &Scheduler) -> Vec<(SegmentId, State, u32, u32, u32, Vec<Digest>)> {
+fn without_leases(scheduler: &Scheduler) -> Vec<(SegmentId, Place)> {
     let flat = |state: &State| {
         let mut state = state.clone();
         match &mut state {
@@ -350,7 +372,14 @@ fn without_leases(scheduler: &Scheduler) -> Vec<(SegmentId, State, u32, u32, u32
         state
     };
     let all = scheduler.segments.iter();
-    all.map(|(&id, s)| (id, flat(&s.state), s.attempts, s.failures, s.losses, s.committed.clone())).collect()
+    let place = |s: &crate::scheduler::Segment| Place {
+        state: flat(&s.state),
+        counts: [s.attempts, s.failures, s.losses],
+        committed: s.committed.clone(),
+        step: s.step.clone(),
+        environment: s.environment.clone(),
+    };
+    all.map(|(&id, segment)| (id, place(segment))).collect()
 }
 
 proptest! {

@@ -267,6 +267,7 @@ impl Session {
             schema: checkpoint::SCHEMA.to_owned(),
             key: epoch.key,
             epoch: epoch.epoch,
+            step: None,
             attempt,
             arch: work.arch,
             classes: dataset().0.classes,

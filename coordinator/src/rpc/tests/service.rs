@@ -126,7 +126,7 @@ async fn weights_are_named_like_data_sets() {
     };
     for bad in [
         register("random", digest, "densenet121"),
-        register("imagenet", digest, "resnet50"),
+        register("imagenet", digest, "vgg16"),
         register("imagenet", Digest::of(b"?"), "densenet121"),
     ] {
         let status = client.register_weights(bad.clone()).await.expect_err("refused");

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use ceteris_scheduler::{AttemptEnd, Outcome, State, StopReason, Timestamp};
+use ceteris_scheduler::{AttemptEnd, Outcome, SavedStep, State, StopReason, Timestamp};
 use ceteris_shared::{
     ids::{Attempt, Epoch},
     trainer::{FailureCause, MetricPoint, Spent},
@@ -222,6 +222,17 @@ pub(super) fn committed_of(row: &SqliteRow) -> Result<CommittedRecord, Fault> {
         spent: Spent { steps: row.number("steps")?, samples: row.number("samples")?, seconds: row.float("seconds")? },
         committed_at: row.time("committed_at")?,
         predictions: Vec::new(),
+    })
+}
+
+/// With the environment of its attempt.
+pub(super) fn step_of(row: &SqliteRow) -> Result<SavedStep, Fault> {
+    Ok(SavedStep {
+        epoch: Epoch(row.number("epoch")?),
+        step: row.number("step")?,
+        manifest: row.parsed("manifest")?,
+        attempt: row.number("attempt")?,
+        environment: row.document("environment")?,
     })
 }
 

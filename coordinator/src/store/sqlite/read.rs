@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ceteris_scheduler::{SavedExperiment, SavedSegment, Snapshot, Submission};
+use ceteris_scheduler::{SavedExperiment, SavedSegment, SavedStep, Snapshot, Submission};
 use ceteris_shared::{
     digest::Digest,
     ids::{Epoch, ExperimentId, SegmentId, WorkerId},
@@ -14,7 +14,7 @@ use super::{
     Fault, Sqlite,
     codec::{
         Columns as _, attempt_of, committed_of, dataset_of, end_of, experiment_of, int, json, log_of, point_of, run_of,
-        state_of, weights_of, worker_of,
+        state_of, step_of, weights_of, worker_of,
     },
 };
 use crate::store::{
@@ -240,11 +240,18 @@ async fn saved_segments(from: &mut SqliteConnection) -> Result<HashMap<Experimen
     for row in query(select).fetch_all(&mut *from).await? {
         committed.entry(row.text("segment")?).or_default().push(row.parsed("manifest")?);
     }
-    let select = "SELECT segment, number, ending, cause, message FROM attempts ORDER BY segment, number";
-    let mut attempts: HashMap<String, (u32, Option<_>)> = HashMap::new();
+    let select = "SELECT steps.*, attempts.environment FROM steps JOIN attempts \
+         ON attempts.segment = steps.segment AND attempts.number = steps.attempt";
+    let mut steps: HashMap<String, SavedStep> = HashMap::new();
     for row in query(select).fetch_all(&mut *from).await? {
-        let (number, last_end) = attempts.entry(row.text("segment")?).or_default();
+        steps.insert(row.text("segment")?, step_of(&row)?);
+    }
+    let select = "SELECT segment, number, environment, ending, cause, message FROM attempts ORDER BY segment, number";
+    let mut attempts: HashMap<String, (u32, Option<_>, Option<_>)> = HashMap::new();
+    for row in query(select).fetch_all(&mut *from).await? {
+        let (number, environment, last_end) = attempts.entry(row.text("segment")?).or_default();
         *number = row.number("number")?;
+        *environment = Some(row.document("environment")?);
         if let Some(end) = end_of(&row)? {
             *last_end = Some(end);
         }
@@ -252,13 +259,15 @@ async fn saved_segments(from: &mut SqliteConnection) -> Result<HashMap<Experimen
     let mut segments: HashMap<ExperimentId, Vec<SavedSegment>> = HashMap::new();
     for row in query("SELECT * FROM segments ORDER BY experiment, position").fetch_all(from).await? {
         let id = row.text("id")?;
-        let (attempts, last_end) = attempts.remove(&id).unwrap_or_default();
+        let (attempts, environment, last_end) = attempts.remove(&id).unwrap_or_default();
         segments.entry(row.parsed("experiment")?).or_default().push(SavedSegment {
             state: state_of(&row)?,
             attempts,
             failures: row.number("failures")?,
             losses: row.number("losses")?,
             committed: committed.remove(&id).unwrap_or_default(),
+            step: steps.remove(&id),
+            environment,
             last_end,
         });
     }

@@ -22,6 +22,7 @@ macro_rules! contract {
 
 contract! {
     what_is_committed_is_restored,
+    the_last_step_is_restored_until_its_epoch_is_committed,
     every_state_is_stored,
     a_commit_is_all_or_nothing,
     an_epoch_is_read_once,

@@ -241,6 +241,7 @@ async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Resul
             .await?;
             Ok(())
         }
+        Decision::StepCommitted { attempt, committed, at } => write_step(to, *attempt, committed, *at).await,
         Decision::EpochCommitted { attempt, committed, at } => write_epoch(to, *attempt, committed, *at).await,
         Decision::ExperimentCancelled { experiment, at } => {
             query("UPDATE experiments SET cancelled_at = ? WHERE id = ?")
@@ -291,6 +292,30 @@ async fn write_state(
     .bind(int(failures))
     .bind(int(losses))
     .bind(segment.to_string())
+    .execute(to)
+    .await?;
+    Ok(())
+}
+
+async fn write_step(
+    to: &mut SqliteConnection,
+    attempt: Attempt,
+    committed: &ceteris_scheduler::CommittedStep,
+    at: Timestamp,
+) -> Result<(), Fault> {
+    query(
+        "INSERT INTO steps (segment, epoch, step, lineage_key, attempt, manifest, committed_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (segment) DO UPDATE SET epoch = excluded.epoch, step = excluded.step, \
+         lineage_key = excluded.lineage_key, attempt = excluded.attempt, manifest = excluded.manifest, \
+         committed_at = excluded.committed_at",
+    )
+    .bind(attempt.segment.to_string())
+    .bind(int(committed.epoch.0))
+    .bind(int(committed.step))
+    .bind(committed.key.to_string())
+    .bind(int(attempt.number))
+    .bind(committed.manifest.to_string())
+    .bind(int(at.0))
     .execute(to)
     .await?;
     Ok(())

@@ -47,7 +47,7 @@ pub fn images(file: &Path, count: usize, compute: Compute, device: &Device) -> R
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect();
     let labels = labels.data().chunks_exact(8).take(count).map(|bytes| u32::from(bytes[0])).collect();
-    let images = Tensor::from_data(TensorData::new(values, [count, channels, height, width]), device);
-    let images = if compute.float == Float::Fp64 { Tensor::cast(images, DType::F64) } else { images };
+    let images: Tensor<4> = Tensor::from_data(TensorData::new(values, [count, channels, height, width]), device);
+    let images = if compute.float == Float::Fp64 { images.cast(DType::F64) } else { images };
     Ok(Images { images, labels })
 }

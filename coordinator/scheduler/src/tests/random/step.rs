@@ -1,0 +1,58 @@
+//! What can happen next in a random schedule.
+
+use ceteris_shared::trainer::FailureCause;
+use proptest::prelude::*;
+
+use super::WORKERS;
+
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Submit(u8),
+    Cancel(u8),
+    Connect { worker: usize, slots: u32, threads: u32, forget: bool, claim: Vec<Pick> },
+    Disconnect { worker: usize, current: bool },
+    Heartbeat { worker: usize, claim: Vec<Pick> },
+    Work { worker: usize, fail: Option<FailureCause> },
+    Checkpoint { worker: usize },
+    Lie { worker: usize, about: Pick, kind: u8, epoch: u32, right_key: bool },
+    Wait(u64),
+    Restart,
+}
+
+/// Any attempt: of a known segment or of none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pick {
+    pub(super) segment: usize,
+    pub(super) number: u32,
+}
+
+fn pick() -> impl Strategy<Value = Pick> {
+    (0usize..18, 0u32..4).prop_map(|(segment, number)| Pick { segment, number })
+}
+
+pub(super) fn step() -> impl Strategy<Value = Step> {
+    let cause = prop::option::weighted(
+        0.2,
+        prop_oneof![
+            4 => Just(FailureCause::Infrastructure),
+            1 => Just(FailureCause::User),
+            1 => Just(FailureCause::Diverged)
+        ],
+    );
+    let worker = 0..WORKERS;
+    let claims = || prop::collection::vec(pick(), 0..2);
+    prop_oneof![
+        2 => (0u8..2).prop_map(Step::Submit),
+        1 => (0u8..20).prop_map(Step::Cancel),
+        4 => (worker.clone(), 0u32..4, 1u32..3, any::<bool>(), claims())
+            .prop_map(|(worker, slots, threads, forget, claim)| Step::Connect { worker, slots, threads, forget, claim }),
+        1 => (worker.clone(), any::<bool>()).prop_map(|(worker, current)| Step::Disconnect { worker, current }),
+        3 => (worker.clone(), claims()).prop_map(|(worker, claim)| Step::Heartbeat { worker, claim }),
+        16 => (worker.clone(), cause).prop_map(|(worker, fail)| Step::Work { worker, fail }),
+        6 => worker.clone().prop_map(|worker| Step::Checkpoint { worker }),
+        3 => (worker, pick(), 0u8..6, 0u32..6, any::<bool>())
+            .prop_map(|(worker, about, kind, epoch, right_key)| Step::Lie { worker, about, kind, epoch, right_key }),
+        3 => (0u64..40_000).prop_map(Step::Wait),
+        1 => Just(Step::Restart),
+    ]
+}
