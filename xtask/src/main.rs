@@ -3,6 +3,7 @@
 //! Each does all the set-up that it needs and nothing outside the workspace's own, git-ignored folders. Plain Rust with
 //! few dependencies, so that it builds in seconds and before libtorch is there.
 
+mod bench;
 mod checks;
 mod command;
 mod demo;

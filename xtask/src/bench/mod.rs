@@ -1,0 +1,87 @@
+//! `cargo xtask bench NAME`: what is faster or smaller than the PyTorch script that ceteris replaces, and by how much.
+//!
+//! Every benchmark sets programs against each other in the same run. A benchmark's rounds go from program to program
+//! while the others wait, so that a ratio is always one of neighbours; medians and spreads are of those ratios. What
+//! was computed is compared in the same run, and a figure whose results are wrong counts as zero. Raw rows and a table
+//! are written to `docs/benchmarks`; `--check` fails where a figure falls short of what is required.
+//!
+//! # The protocol
+//!
+//! Ours (`ceteris-train bench SUBJECT`, and the example `bench_import` of the crate `ceteris`) and the peers
+//! (`python3 peers/SUBJECT.py`) are programs that take the same flags and speak the same lines:
+//!
+//! 1. It reads what its flags name, does `--warm-up` units of work, and prints one line of JSON to stdout:
+//!    `{"ready": true, "program": "ceteris-train 0.1.0", "libtorch": "2.9.1", "threads": 2, …}`. `threads` is what the
+//!    library says it uses, not what was asked for. The subject adds its own facts.
+//! 2. For each line `go N` on stdin it does N units of work and prints one line of JSON, with the wall time of exactly
+//!    that work: `{"seconds": 3.2, "images": 32, …}`. Until the next line it waits in a read and does not spin.
+//! 3. At the end of stdin it exits with 0. What goes wrong is said on stderr, with an exit status that is not 0.
+//!
+//! Nothing else is printed to stdout. The harness sets `OMP_NUM_THREADS`, `OMP_WAIT_POLICY=passive` and the like for
+//! both sides, and reads the peak of resident memory (`VmHWM`) from `/proc` itself, in processes that do one thing.
+//!
+//! ## Flags of every subject
+//!
+//! | flag | meaning |
+//! |---|---|
+//! | `--threads N` | threads within an operation |
+//! | `--device D` | `cpu` (default) or `cuda:0` |
+//! | `--precision P` | `fp32` (default), `tf32`, `bf16` (autocast with fp32 parameters), `fp64` (parameters and all else) |
+//! | `--layout L` | `contiguous`, `channels_last`, or `auto` (default): what training uses unless told; PyTorch's is contiguous |
+//! | `--deterministic` | deterministic algorithms; only differs on GPUs |
+//! | `--warm-up N` | units of work before the first line |
+//!
+//! On `cuda` a measured stretch ends with a synchronisation. Facts in the first line besides those above: `device` (the
+//! model's name), `precision`, `layout` (the one that `auto` chose).
+//!
+//! ## Files
+//!
+//! * `--weights F`: safetensors with torchvision's names (`features.conv0.weight`, …, `classifier.bias`) of a
+//!   DenseNet121 with two classes, fp32, without `num_batches_tracked`. The classifier is used as it is.
+//! * `--images F`: safetensors with `images`, fp32 `[n, 3, height, width]`, normalised, and `labels`, int64 `[n]`.
+//! * `--data DIR`: a packed data set, `DIR/manifest.json` and `DIR/shard-0000`, `shard-0001`, … in the manifest's order.
+//! * `--orders F` (peers only): JSON, a list with the order of samples of each epoch.
+//! * `--scratch DIR`: an existing folder for what the program writes.
+//!
+//! ## Subjects
+//!
+//! **`train-step`** `--weights F --images F --batch N [--memory normal|low] [--lr 1e-3]`. One unit is one step of
+//! training everything: forward on the first N images, cross entropy, backward, Adam with PyTorch's defaults. The first
+//! line has `losses`, those of the warm-up's steps; an answer has `losses`, one for each of its steps. With
+//! `--data DIR` in place of `--images` the batches come from the input pipeline, flipped, epoch after epoch.
+//!
+//! **`features`** `--weights F --images F --batch N`. One unit is one batch through the backbone in inference mode. The
+//! first line has `features`, the pooled features of the first image (fp32, 1024 numbers).
+//!
+//! **`frozen-sweep`** `--weights F --data DIR --batch N --lrs A,B,… --seeds A,B,… --epochs N --scratch DIR`. Arms that
+//! train the classifier alone, with Adam, for each learning rate and seed; no augmentation; everything else frozen, its
+//! BatchNorm in inference mode. Ours: one unit is the whole sweep with nothing cached before. The first line has
+//! `orders`: the order of samples (indices in the manifest) in each epoch of the first seed. An answer has `samples`
+//! (of the training split), `backbone_samples` (images that went through the backbone), `heads` (arms trained) and
+//! `losses`: the mean training loss of each epoch of the first arm (first learning rate, first seed). The peer: one
+//! unit is one epoch of the first arm, in the given order; an answer has `losses`, one for each of its epochs.
+//!
+//! **`partial`** `--weights F --data DIR --batch N --lr X --seed N --scratch DIR`. One arm that trains `denseblock4`,
+//! `norm5` and the classifier; below, frozen and in inference mode. One unit is one epoch. The first epoch belongs to
+//! the warm-up: the first line has `losses` with its mean training loss, `first_epoch_seconds` and, from ours, `orders`
+//! of the first 16 epochs. An answer has `losses`, one for each of its epochs, and `backbone_samples`.
+//!
+//! **`input`** `--data DIR --batch N --seed N`. One unit is one pass over the training split in the order of an epoch:
+//! each image flipped or not, normalised, in batches as the network takes them. The first line has, over one pass that
+//! is not timed and over the first channel, three numbers that do not depend on order and flips: `mean`, `mean_square`,
+//! and `row_moment`, the mean of value × row (0 at the top); and `flipped`, the share of images that were flipped. The
+//! peer reads `--folder DIR`, the PNG files that were packed.
+//!
+//! **`import`** `--folder DIR --image-size N --scratch DIR`. One unit is one pass over the images of a class folder,
+//! from files to 8-bit grey pixels. Ours leaves the packed data set in `DIR/packed`; the peer takes it as
+//! `--packed DIR`, and its first line has `difference`, the largest mean absolute difference of an image in grey levels.
+//!
+//! **`checkpoint`** `--weights F --data DIR --batch N --trainable all|head --scratch DIR`. One unit is one epoch that
+//! ends in a checkpoint. An answer has `stall_seconds`, the part of `seconds` in which the training thread worked or
+//! waited for checkpoints, and `bytes`, what the last checkpoint wrote (for `head`, what is frozen is not written).
+//! Writing ends before the next answer, and counts neither as `seconds` nor as stall if training did not wait for it.
+//!
+//! **`load`** `--weights F --images F --batch N --scratch DIR`. It makes one step of training everything, saves model and
+//! optimizer, and then loads them; one unit is one load, from a file in the page cache to tensors in memory of their own.
+//! The first line has `bytes`, the size of what is loaded, and `norm`, the L2 norm of all loaded parameters and of
+//! Adam's first moments, each taken as a whole: `[model, moments]`.
