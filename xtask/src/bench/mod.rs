@@ -85,3 +85,170 @@
 //! optimizer, and then loads them; one unit is one load, from a file in the page cache to tensors in memory of their own.
 //! The first line has `bytes`, the size of what is loaded, and `norm`, the L2 norm of all loaded parameters and of
 //! Adam's first moments, each taken as a whole: `[model, moments]`.
+
+mod checkpoint;
+mod checks;
+mod frozen;
+mod gpu;
+mod input;
+pub mod kit;
+mod losses;
+mod machine;
+mod material;
+mod process;
+mod report;
+mod rounds;
+mod statistics;
+mod text;
+mod train_step;
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use self::{process::Launch, report::Report};
+use crate::{command::headline, programs, setup, workspace::Workspace};
+
+#[derive(Args, Debug)]
+pub struct Options {
+    /// What to measure
+    name: Name,
+    /// Fail where a figure falls short of what is required
+    #[arg(long)]
+    check: bool,
+    /// Small sizes and few rounds, to see that everything runs; the figures mean nothing and no page is written
+    #[arg(long)]
+    quick: bool,
+    /// Where the page and the raw rows are written; docs/benchmarks unless told
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Threads of both sides
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: u32,
+    /// With `gpu`: a folder that `cargo xtask gpu-kit` packed
+    #[arg(long, value_name = "DIR")]
+    kit: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Speed, memory and losses of training steps
+    TrainStep,
+    /// Many heads on a frozen backbone
+    FrozenSweep,
+    /// Epochs of an arm that trains the last dense block
+    Partial,
+    /// Reading packed data and importing images
+    Input,
+    /// Writing and loading checkpoints
+    Checkpoint,
+    /// Training and feature extraction on a GPU, from a packed kit
+    Gpu,
+}
+
+/// What benchmarks are run with.
+struct Bench {
+    places: Places,
+    /// Where real data may be.
+    shared: PathBuf,
+    threads: u32,
+    quick: bool,
+}
+
+/// Where everything lies that is run, read and written.
+struct Places {
+    trainer: PathBuf,
+    importer: PathBuf,
+    python: PathBuf,
+    /// The folder of the peers' scripts.
+    peers: PathBuf,
+    /// What is drawn and written meanwhile.
+    work: PathBuf,
+    /// Where the trainer finds libtorch, if it was built elsewhere.
+    libraries: Option<OsString>,
+}
+
+impl Bench {
+    /// The trainer, measured in `subject`.
+    fn ours(&self, label: &str, subject: &str) -> Launch {
+        let launch = Launch::new(label, &[self.places.trainer.as_os_str(), OsStr::new("bench"), OsStr::new(subject)]);
+        match &self.places.libraries {
+            Some(libraries) => launch.variable("LD_LIBRARY_PATH", libraries),
+            None => launch,
+        }
+    }
+
+    /// One of the peers' scripts.
+    fn peer(&self, label: &str, script: &str) -> Launch {
+        let script = self.places.peers.join(script);
+        Launch::new(label, &[self.places.python.as_os_str(), OsStr::new("-B"), script.as_os_str()])
+    }
+
+    /// In the workspace: everything is built and set up first.
+    fn in_workspace(workspace: &Workspace, options: &Options) -> Result<Self> {
+        let programs = programs::for_benchmarks(workspace)?;
+        let shared = env::var_os("CETERIS_SHARED_DIR").map_or_else(|| workspace.root.join("../shared"), PathBuf::from);
+        Ok(Self {
+            places: Places {
+                trainer: programs.trainer(),
+                importer: programs.importer(),
+                python: setup::reference::ensure(workspace)?,
+                peers: workspace.root.join("xtask/src/bench/peers"),
+                work: workspace.root.join(".ceteris/bench"),
+                libraries: None,
+            },
+            shared: shared.join("data"),
+            threads: options.threads,
+            quick: options.quick,
+        })
+    }
+}
+
+/// Runs a benchmark and shows its figures last. Whether nothing that was asked for fell short.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
+    let bench = || {
+        let bench = Bench::in_workspace(workspace, options)?;
+        headline("Measuring; leave the machine alone meanwhile");
+        Ok::<_, anyhow::Error>(bench)
+    };
+    let report = match (options.name, &options.kit) {
+        (Name::Gpu, Some(kit)) => gpu::run(&kit::bench(kit, options)?, &kit.join(kit::DATA))?,
+        (Name::Gpu, None) => bail!(
+            "a GPU is measured from a kit: pack one with `cargo xtask gpu-kit -o gpu-kit.tar.gz`, unpack it on the \
+             machine with the GPU, and start its run.sh (docs/benchmarks/gpu.md)"
+        ),
+        (_, Some(_)) => bail!("--kit is for `bench gpu` alone"),
+        (Name::TrainStep, None) => train_step::run(&bench()?)?,
+        (Name::FrozenSweep, None) => frozen::sweep(&bench()?)?,
+        (Name::Partial, None) => frozen::partial(&bench()?)?,
+        (Name::Input, None) => input::run(&bench()?)?,
+        (Name::Checkpoint, None) => checkpoint::run(&bench()?)?,
+    };
+    let output = options.output.clone().unwrap_or_else(|| workspace.root.join("docs/benchmarks"));
+    if options.quick && options.output.is_none() {
+        eprintln!("--quick: no page is written");
+    } else {
+        report.write(&output)?;
+    }
+    let failed = report.checks.failed();
+    print!("{}", conclusion(&report, failed));
+    Ok(!options.check || failed == 0)
+}
+
+/// What is printed at the very end.
+fn conclusion(report: &Report, failed: usize) -> String {
+    let tables =
+        report.tables.iter().map(|table| format!("\n{}\n\n{}", table.heading, text::table(&table.head, &table.rows)));
+    let required = report.checks.0.iter().filter(|check| !check.stretch).count();
+    let verdict = match (required, failed) {
+        (0, _) => String::new(),
+        (_, 0) => format!("\nAll {required} required figures hold.\n"),
+        _ => format!("\n{failed} of {required} required figures fall short.\n"),
+    };
+    format!("{}{verdict}{}", tables.collect::<String>(), report.figures("\n"))
+}
