@@ -1,8 +1,11 @@
 //! Building the programs.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{command, command::headline, setup, workspace::Workspace};
@@ -18,6 +21,17 @@ pub struct Options {
 pub struct Programs(PathBuf);
 
 impl Programs {
+    /// Programs that were built elsewhere.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        let programs = Self(std::path::absolute(folder)?);
+        for program in [programs.trainer(), programs.importer()] {
+            if !program.exists() {
+                bail!("{} is missing; leave --programs out to have everything built", program.display());
+            }
+        }
+        Ok(programs)
+    }
+
     pub fn ceteris(&self) -> PathBuf {
         self.0.join("ceteris")
     }

@@ -153,7 +153,7 @@ fn size(directory: &Path) -> Result<u64> {
 }
 
 /// Runs from an unpacked kit, with the PyTorch of this machine.
-pub fn bench(kit: &Path, options: &super::Options) -> Result<Bench> {
+pub(super) fn bench(kit: &Path, options: &super::Options) -> Result<Bench> {
     let kit = std::path::absolute(kit)?;
     let missing = [TRAINER, PEERS, DATA].into_iter().find(|part| !kit.join(part).exists());
     if let Some(missing) = missing {

@@ -112,7 +112,12 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use self::{process::Launch, report::Report};
-use crate::{command::headline, programs, setup, workspace::Workspace};
+use crate::{
+    command::headline,
+    programs::{self, Programs},
+    setup,
+    workspace::Workspace,
+};
 
 #[derive(Args, Debug)]
 pub struct Options {
@@ -124,6 +129,9 @@ pub struct Options {
     /// Small sizes and few rounds, to see that everything runs; the figures mean nothing and no page is written
     #[arg(long)]
     quick: bool,
+    /// Measure the programs in this folder (ceteris-train, examples/bench_import) instead of building them
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Where the page and the raw rows are written; docs/benchmarks unless told
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -191,7 +199,10 @@ impl Bench {
 
     /// In the workspace: everything is built and set up first.
     fn in_workspace(workspace: &Workspace, options: &Options) -> Result<Self> {
-        let programs = programs::for_benchmarks(workspace)?;
+        let programs = match &options.programs {
+            Some(folder) => Programs::in_folder(folder)?,
+            None => programs::for_benchmarks(workspace)?,
+        };
         let shared = env::var_os("CETERIS_SHARED_DIR").map_or_else(|| workspace.root.join("../shared"), PathBuf::from);
         Ok(Self {
             places: Places {
@@ -251,4 +262,66 @@ fn conclusion(report: &Report, failed: usize) -> String {
         _ => format!("\n{failed} of {required} required figures fall short.\n"),
     };
     format!("{}{verdict}{}", tables.collect::<String>(), report.figures("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, process::Command};
+
+    use super::*;
+    use crate::command;
+
+    fn peers() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bench/peers")
+    }
+
+    #[test]
+    fn every_peer_says_what_it_takes_without_loading_pytorch() {
+        for entry in peers().read_dir().expect("the folder of peers") {
+            let path = entry.expect("it can be listed").path();
+            let library = ["common.py", "packed.py"].iter().any(|name| path.ends_with(name));
+            if path.extension().is_some_and(|extension| extension == "py") && !library {
+                let help = command::output(Command::new("python3").arg("-B").arg(&path).arg("--help"));
+                let help = help.unwrap_or_else(|error| panic!("{error:#}"));
+                assert!(help.starts_with("usage: "), "{help}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_trains_and_answers() {
+        let Some(python) = env::var_os("CETERIS_REFERENCE_PYTHON") else {
+            eprintln!("skipped: a_peer_trains_and_answers needs CETERIS_REFERENCE_PYTHON");
+            return;
+        };
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let places = Places {
+            trainer: PathBuf::new(),
+            importer: PathBuf::new(),
+            python: python.into(),
+            peers: peers(),
+            work: directory.path().to_owned(),
+            libraries: None,
+        };
+        let bench = Bench { places, shared: PathBuf::new(), threads: 1, quick: true };
+        let images = bench.images(material::Images { seed: 0, count: 2, size: 32 }).expect("images");
+        let weights = bench.weights(0).expect("weights");
+        let launch = bench.peer("PyTorch", "train_step.py").flag("--weights", weights).flag("--images", images);
+        let once = launch.flag("--batch", "2").flag("--warm-up", "1").threads(1).once(2).expect("two steps");
+        let losses = process::numbers(&once.answer.line["losses"]);
+        assert_eq!((once.answer.images, losses.len()), (4.0, 2));
+        assert!(losses.iter().all(|loss| loss.is_finite() && *loss > 0.0), "{losses:?}");
+        assert_eq!(process::numbers(&once.ready["losses"]).len(), 1);
+        assert!(once.peak_bytes > 1e8, "{}", once.peak_bytes);
+    }
+
+    #[test]
+    fn the_conclusion_ends_with_the_figures() {
+        let mut report = Report::default();
+        let required = checks::Required::AtLeast(1.0);
+        report.checks.require("images/s against PyTorch", required, statistics::Spread::one(1.5), true);
+        insta::assert_snapshot!(conclusion(&report, report.checks.failed()));
+        report.checks.require("the same, but slower", required, statistics::Spread::one(0.5), true);
+        insta::assert_snapshot!(conclusion(&report, report.checks.failed()));
+    }
 }

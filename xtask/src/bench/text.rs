@@ -7,10 +7,12 @@ pub fn number(value: f64) -> String {
     let size = value.abs();
     if value.is_nan() {
         "not measured".to_owned()
-    } else if value == 0.0 {
-        "0".to_owned()
+    } else if value == 0.0 || value.is_infinite() {
+        value.to_string()
     } else if !(1e-3..1e7).contains(&size) {
-        format!("{value:.2e}")
+        let text = format!("{value:.2e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        format!("{}e{exponent}", digits.trim_end_matches('0').trim_end_matches('.'))
     } else {
         let decimals = (3 - size.log10().floor() as i32).max(0) as usize;
         let text = format!("{value:.decimals$}");
@@ -50,8 +52,8 @@ mod tests {
 
     #[test]
     fn numbers_keep_four_digits() {
-        let shown = [12345.6, 1000.0, 123.456, 1.0, 0.25, 0.123456, 0.0123456, 1.5e-9, 0.0, -2.5].map(number);
-        assert_eq!(shown, ["12346", "1000", "123.5", "1", "0.25", "0.1235", "0.01235", "1.50e-9", "0", "-2.5"]);
+        let shown = [12345.6, 1000.0, 123.456, 1.0, 0.25, 0.123456, 0.0123456, 1e-9, 1.25e8, 0.0, -2.5].map(number);
+        assert_eq!(shown, ["12346", "1000", "123.5", "1", "0.25", "0.1235", "0.01235", "1e-9", "1.25e8", "0", "-2.5"]);
         assert_eq!(number(f64::NAN), "not measured");
         assert_eq!(number(f64::INFINITY), "inf");
     }
