@@ -1,8 +1,9 @@
-//! What the README's commands call: `cargo xtask setup | build | demo | test`.
+//! What the README's commands call: `cargo xtask setup | build | demo | test | bench`.
 //!
 //! Each does all the set-up that it needs and nothing outside the workspace's own, git-ignored folders. Plain Rust with
 //! few dependencies, so that it builds in seconds and before libtorch is there.
 
+mod bench;
 mod checks;
 mod command;
 mod demo;
@@ -17,7 +18,7 @@ use clap::{Parser, Subcommand};
 use crate::workspace::Workspace;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Sets up, builds, shows and tests ceteris", version)]
+#[command(name = "cargo xtask", about = "Sets up, builds, shows, tests and measures ceteris", version)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -41,22 +42,35 @@ enum Task {
     },
     /// Formatting, clippy, every test of every crate and the end-to-end suite
     Test(checks::Options),
+    /// Measure ceteris beside PyTorch, and write what was found to docs/benchmarks
+    Bench(bench::Options),
+    /// Pack what measures a GPU elsewhere, without network and compiler
+    GpuKit(bench::kit::Options),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = Workspace::new(arguments.prefix).and_then(|workspace| match &arguments.task {
-        Task::Setup => setup::libtorch::ensure(&workspace),
-        Task::Build(options) => programs::build(&workspace, options).map(|_| ()),
-        Task::Demo(options) => demo::run(&workspace, options),
-        Task::Radiographs { directory } => demo::draw(directory),
-        Task::Test(options) => checks::run(&workspace, options),
-    });
+    let outcome = Workspace::new(arguments.prefix).and_then(|workspace| run(&workspace, &arguments.task));
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("\nerror: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether everything that was asked for holds.
+fn run(workspace: &Workspace, task: &Task) -> anyhow::Result<bool> {
+    match task {
+        Task::Setup => setup::libtorch::ensure(workspace)?,
+        Task::Build(options) => drop(programs::build(workspace, options)?),
+        Task::Demo(options) => demo::run(workspace, options)?,
+        Task::Radiographs { directory } => demo::draw(directory)?,
+        Task::Test(options) => checks::run(workspace, options)?,
+        Task::Bench(options) => return bench::run(workspace, options),
+        Task::GpuKit(options) => bench::kit::pack(workspace, options)?,
+    }
+    Ok(true)
 }

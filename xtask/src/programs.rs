@@ -1,8 +1,11 @@
 //! Building the programs.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{command, command::headline, setup, workspace::Workspace};
@@ -18,23 +21,57 @@ pub struct Options {
 pub struct Programs(PathBuf);
 
 impl Programs {
+    /// Programs that were built elsewhere.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        let programs = Self(std::path::absolute(folder)?);
+        for program in [programs.trainer(), programs.importer()] {
+            if !program.exists() {
+                bail!("{} is missing; leave --programs out to have everything built", program.display());
+            }
+        }
+        Ok(programs)
+    }
+
     pub fn ceteris(&self) -> PathBuf {
         self.0.join("ceteris")
+    }
+
+    pub fn trainer(&self) -> PathBuf {
+        self.0.join("ceteris-train")
+    }
+
+    /// The example that imports again and again; only [`for_benchmarks`] builds it.
+    pub fn importer(&self) -> PathBuf {
+        self.0.join("examples/bench_import")
+    }
+
+    /// This program.
+    pub fn xtask(&self) -> PathBuf {
+        self.0.join("xtask")
     }
 }
 
 /// Sets up libtorch and builds ceteris, ceteris-worker and ceteris-train.
 pub fn build(workspace: &Workspace, options: &Options) -> Result<Programs> {
+    // The whole workspace, so that features are those of `cargo xtask test` and nothing is built twice.
+    compile(workspace, options.release, &["--bins"])
+}
+
+/// The same, optimised, and what only benchmarks run.
+pub fn for_benchmarks(workspace: &Workspace) -> Result<Programs> {
+    compile(workspace, true, &["--bins", "--example", "bench_import"])
+}
+
+fn compile(workspace: &Workspace, release: bool, what: &[&str]) -> Result<Programs> {
     setup::libtorch::ensure(workspace)?;
     headline("Building ceteris, ceteris-worker and ceteris-train (about 10 minutes the first time on 2 cores)");
     let mut build = cargo(workspace);
-    // The whole workspace, so that features are those of `cargo xtask test` and nothing is built twice.
-    build.args(["build", "--workspace", "--bins"]);
-    if options.release {
+    build.args(["build", "--workspace"]).args(what);
+    if release {
         build.arg("--release");
     }
     command::run(&mut build).context("the programs do not build; the compiler says why above")?;
-    Ok(Programs(target(workspace)?.join(if options.release { "release" } else { "debug" })))
+    Ok(Programs(target(workspace)?.join(if release { "release" } else { "debug" })))
 }
 
 /// Cargo, in the workspace. What `cargo run` set for this program is not passed on, so that everything looks to the

@@ -2,6 +2,7 @@
 //! a part is complete, so a set-up that was interrupted is done again.
 
 pub mod libtorch;
+pub mod libtorch_cuda;
 pub mod python;
 pub mod reference;
 pub mod seaweedfs;
