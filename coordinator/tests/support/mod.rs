@@ -203,6 +203,7 @@ pub fn register(worker: WorkerId, store: &str) -> Register {
             device: "cpu".to_owned(),
             instructions: "none".to_owned(),
             threads: 1,
+            determinism: "default".to_owned(),
         },
         store: store.to_owned(),
         running: vec![],
