@@ -293,7 +293,7 @@ impl Agent {
     fn work(&mut self) -> Vec<Event> {
         let mut said = Vec::new();
         for (&attempt, task) in &mut self.tasks {
-            let next = task.start.work.epochs.get(task.done).copied();
+            let next = task.start.work.epochs.get(task.done).cloned();
             said.push((
                 attempt,
                 match next {
