@@ -67,42 +67,6 @@ pub fn plan(pins: Option<&Pins>) -> Plan {
     Plan::new(&spec(), &planned, pins)
 }
 
-/// Arms that differ in what can be set besides their stages.
-pub const SETTINGS: &str = r#"
-    name = "settings"
-    data.dataset = "kermany"
-    model = { arch = "resnet50", init = "random" }
-    budget.epochs = 4
-    seeds.count = 6
-    [controls]
-    schedule = { name = "cosine", warm_up = 1 }
-    optimizer = { name = "adamw", weight_decay = 0.05, decay_norms_and_biases = true }
-    augment = "strong"
-    [[arm]]
-    name = "plain"
-    stages = [{ epochs = 4, train = "layer4" }]
-    [[arm]]
-    name = "other"
-    optimizer = { name = "sgd", momentum = 0.9, nesterov = true }
-    augment = { flip = 0.5, zoom = [0.9, 1.1] }
-    clip_norm = 1.0
-    label_smoothing = 0.1
-    class_weights = [1.0, 2.5]
-    lr_decay_per_block = 0.5
-    accumulate = 4
-    average = 0.999
-    precision = "bf16"
-    memory = "low"
-    stages = [{ epochs = 3, train = "layer4", schedule = "one-cycle" }, { epochs = 1, train = "all", schedule = "constant" }]
-"#;
-
-/// The plan of a spec that is written here.
-pub fn plan_of(text: &str) -> Plan {
-    let spec = spec::parse(text, Format::Toml).expect("a spec");
-    let planned = plan::plan(experiment_id(), &spec, &Pins::default()).expect("a valid spec");
-    Plan::new(&spec, &planned, None)
-}
-
 pub fn datasets() -> Datasets {
     let counts =
         |normal, pneumonia| BTreeMap::from([("NORMAL".to_owned(), normal), ("PNEUMONIA".to_owned(), pneumonia)]);

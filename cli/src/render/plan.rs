@@ -189,8 +189,44 @@ pub(super) fn value(value: &serde_json::Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ceteris_shared::{
+        ids::ExperimentId,
+        plan::{self, Pins},
+        spec::{self, Format},
+    };
+    use uuid::Uuid;
+
     use super::*;
     use crate::render::fixtures;
+
+    /// Arms that differ in what can be set besides their stages.
+    const SETTINGS: &str = r#"
+    name = "settings"
+    data.dataset = "kermany"
+    model = { arch = "resnet50", init = "random" }
+    budget.epochs = 4
+    seeds.count = 6
+    [controls]
+    schedule = { name = "cosine", warm_up = 1 }
+    optimizer = { name = "adamw", weight_decay = 0.05, decay_norms_and_biases = true }
+    augment = "strong"
+    [[arm]]
+    name = "plain"
+    stages = [{ epochs = 4, train = "layer4" }]
+    [[arm]]
+    name = "other"
+    optimizer = { name = "sgd", momentum = 0.9, nesterov = true }
+    augment = { flip = 0.5, zoom = [0.9, 1.1] }
+    clip_norm = 1.0
+    label_smoothing = 0.1
+    class_weights = [1.0, 2.5]
+    lr_decay_per_block = 0.5
+    accumulate = 4
+    average = 0.999
+    precision = "bf16"
+    memory = "low"
+    stages = [{ epochs = 3, train = "layer4", schedule = "one-cycle" }, { epochs = 1, train = "all", schedule = "constant" }]
+"#;
 
     #[test]
     fn a_plan_without_a_coordinator() {
@@ -200,7 +236,9 @@ mod tests {
 
     #[test]
     fn a_plan_shows_the_settings_that_differ() {
-        insta::assert_snapshot!(fixtures::plan_of(fixtures::SETTINGS).text());
+        let spec = spec::parse(SETTINGS, Format::Toml).expect("a spec");
+        let planned = plan::plan(ExperimentId(Uuid::nil()), &spec, &Pins::default()).expect("a valid spec");
+        insta::assert_snapshot!(Plan::new(&spec, &planned, None).text());
     }
 
     #[test]
