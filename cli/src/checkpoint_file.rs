@@ -1,4 +1,4 @@
-//! A checkpoint as one safetensors file that `torchvision.models.densenet121(num_classes=n)` loads with `strict=True`.
+//! A checkpoint as one safetensors file that torchvision's model, made with `num_classes=n`, loads with `strict=True`.
 //!
 //! A stored checkpoint keeps the frozen and the trained tensors in two files and leaves out `num_batches_tracked`,
 //! which inference never reads; here the two are merged and the counters are put back as zeros.
@@ -76,6 +76,7 @@ mod tests {
                 device: "cpu".to_owned(),
                 instructions: "AVX2".to_owned(),
                 threads: 2,
+                determinism: "default".to_owned(),
             },
             parts: Vec::new(),
         }

@@ -23,12 +23,13 @@ use crate::{
     render,
 };
 
-/// The largest part that is fetched; DenseNet121's have 28 MB.
+/// The largest part that is fetched; ResNet-50's optimizer state has 200 MB.
 const MAX_PART_BYTES: u64 = 1 << 30;
 
-/// Fetch a checkpoint as one safetensors file that torchvision's densenet121 loads with strict=True.
+/// Fetch a checkpoint as one safetensors file that torchvision's model loads with strict=True.
 ///
-/// Every part is verified against its digest. The classes, in the order of the outputs, stand in the file's metadata.
+/// Every part is verified against its digest. The network and the classes, in the order of the outputs, stand in
+/// the file's metadata.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
   ceteris checkpoint get 8f14e45f --to model.safetensors

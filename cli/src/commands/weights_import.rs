@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use ceteris::weights_file::{self, Converted};
 use ceteris_proto::v1;
-use ceteris_shared::{document::Weights, spec::validate_name};
+use ceteris_shared::{architecture::Arch, document::Weights, spec::validate_name};
 use clap::Args;
 
 use crate::{
@@ -17,9 +17,9 @@ use crate::{
 
 /// Import initial weights under a name that specs use as `init`.
 ///
-/// Reads torchvision's densenet121-*.pth (of old and new key styles, without executing what is in them) and
-/// safetensors, checks every name and shape, and stores them as fp32 safetensors. The classifier is not used: each run
-/// gets a new one for its data set's classes.
+/// Reads torchvision's .pth files (of old and new key styles, without executing what is in them) and safetensors, finds
+/// out by every name and shape which network they are of (densenet121, densenet169, densenet201 or resnet50), and stores
+/// them as fp32 safetensors. The classifier is not used: each run gets a new one for its data set's classes.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
   ceteris weights import densenet121-a639ec97.pth --name imagenet
@@ -56,12 +56,13 @@ impl Options {
         let request = v1::RegisterWeightsRequest {
             name: self.name.clone(),
             digest: file.digest.to_string(),
-            arch: "densenet121".to_owned(),
+            arch: file.arch.name().to_owned(),
         };
         let weights = client::parse::<Weights>(client.rpc.register_weights(request).await?)?;
         let head = file.classes.map(|classes| format!(", their {classes}-class head is not used")).unwrap_or_default();
         let stored = if existed { "; they were stored already" } else { "" };
-        global.note(format!("{} tensors, {}{head}{stored}", file.tensors, output::bytes(file.bytes)));
+        let arch = file.arch.name();
+        global.note(format!("{arch}: {} tensors, {}{head}{stored}", file.tensors, output::bytes(file.bytes)));
         output::print(&weights, global.output)
     }
 }
@@ -71,7 +72,9 @@ fn refused(path: &std::path::Path, error: &weights_file::Error) -> Failure {
         weights_file::Error::Read { path, source } => Failure::io(format!("read {}", path.display()), source),
         weights_file::Error::Write { path, source } => Failure::io(format!("write {}", path.display()), source)
             .help("the temporary folder is full or read-only: name another one with the variable TMPDIR"),
-        error => Failure::usage(format!("{}: {error}", path.display()))
-            .help("give weights of torchvision's densenet121: a .pth of torch.save(model.state_dict()) or safetensors"),
+        error => Failure::usage(format!("{}: {error}", path.display())).help(format!(
+            "give weights of torchvision's {}: a .pth of torch.save(model.state_dict()) or safetensors",
+            Arch::ALL.map(Arch::name).join(", ")
+        )),
     }
 }

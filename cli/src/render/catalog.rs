@@ -1,6 +1,9 @@
 //! What the coordinator knows besides experiments: data sets, weights, workers, checkpoints, explanations.
 
-use ceteris_shared::document::{Checkpoints, Datasets, Explanation, Weights, Workers};
+use ceteris_shared::{
+    checkpoint::Environment,
+    document::{Checkpoints, Datasets, Explanation, Weights, Workers},
+};
 
 use crate::output::{ReadOut, Table, bytes};
 
@@ -67,13 +70,20 @@ impl ReadOut for Weights {
         for entry in &self.weights {
             table.row([
                 entry.name.clone(),
-                arch(entry.arch).to_owned(),
+                entry.arch.name().to_owned(),
                 entry.digest.to_string(),
                 entry.registered_at.to_string(),
             ]);
         }
         table
     }
+}
+
+/// What a worker computes with: `cpu AVX512 ×2`, and how its bits come out where that is not the default.
+fn device(environment: &Environment) -> String {
+    let Environment { device, instructions, threads, determinism, engine: _, libtorch: _ } = environment;
+    let determinism = if determinism == "default" { String::new() } else { format!(" {determinism}") };
+    format!("{device} {instructions} ×{threads}{determinism}")
 }
 
 impl ReadOut for Workers {
@@ -94,7 +104,7 @@ impl ReadOut for Workers {
                 worker.id.short(),
                 worker.state.name().to_owned(),
                 worker.slots.to_string(),
-                format!("{} {} ×{}", environment.device, environment.instructions, environment.threads),
+                device(environment),
                 environment.libtorch.clone(),
                 if attempts.is_empty() { "-".to_owned() } else { attempts },
                 worker.last_seen.to_string(),
@@ -116,6 +126,7 @@ impl ReadOut for Workers {
             "device",
             "instructions",
             "threads",
+            "determinism",
             "last seen",
         ]);
         for worker in &self.workers {
@@ -131,6 +142,7 @@ impl ReadOut for Workers {
                 worker.environment.device.clone(),
                 worker.environment.instructions.clone(),
                 worker.environment.threads.to_string(),
+                worker.environment.determinism.clone(),
                 worker.last_seen.to_string(),
             ]);
         }

@@ -50,6 +50,7 @@ fn environment() -> Environment {
         device: "cpu".to_owned(),
         instructions: "AVX512".to_owned(),
         threads: 2,
+        determinism: "default".to_owned(),
     }
 }
 

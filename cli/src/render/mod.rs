@@ -10,7 +10,7 @@ pub mod fixtures;
 mod plan;
 pub mod watch;
 
-use ceteris_shared::spec::ResolvedStage;
+use ceteris_shared::spec::{Augment, ResolvedStage, Schedule};
 
 pub use dataset::{Import, ImportRefusal};
 pub use fetched::Fetched;
@@ -30,14 +30,17 @@ fn number(value: Option<f64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-/// How an arm spends its budget: `15 head lr=1e-3, 5 denseblock4 lr=1e-5`.
+/// How an arm spends its budget: `15 head lr=1e-3, 5 denseblock4 lr=1e-5 schedule=cosine`.
 fn stages(stages: &[ResolvedStage]) -> String {
     let stage = |stage: &ResolvedStage| {
-        let augment = match stage.augment {
-            ceteris_shared::spec::Augment::None => String::new(),
-            other => format!(" augment={}", other.name()),
-        };
-        format!("{} {} lr={:e}{augment}", stage.epochs, stage.train.name(), stage.lr)
+        let mut text = format!("{} {} lr={:e}", stage.epochs, stage.train.name(), stage.lr);
+        if stage.schedule != Schedule::default() {
+            text += &format!(" schedule={}", stage.schedule);
+        }
+        if stage.augment != Augment::NONE {
+            text += &format!(" augment={}", stage.augment);
+        }
+        text
     };
     stages.iter().map(stage).collect::<Vec<_>>().join(", ")
 }

@@ -1,6 +1,9 @@
 //! What a spec would do and cost.
 
-use ceteris_shared::document::{FieldDifference, PinState, Plan};
+use ceteris_shared::{
+    document::{FieldDifference, PinState, Plan, PlanArm},
+    spec::{ClassWeighting, ClassWeights, Memory, Optimization, UpdateRule, number},
+};
 
 use super::stages;
 use crate::output::{ReadOut, Table, count};
@@ -29,9 +32,16 @@ impl ReadOut for Plan {
         text += &format!("judged on {} at the last epoch\n", endpoint.metric);
         text += &names(self);
         text += "\n";
-        let mut arms = Table::new(["arm", ">runs", ">batch", "stages"]);
+        let mut arms = Table::new(["arm", ">runs", ">batch", "optimizer", "precision", "stages"]);
         for arm in &self.arms {
-            arms.row([arm.name.clone(), arm.runs.to_string(), arm.batch_size.to_string(), stages(&arm.stages)]);
+            arms.row([
+                arm.name.clone(),
+                arm.runs.to_string(),
+                arm.batch_size.to_string(),
+                optimizer(&arm.optimization),
+                precision(arm),
+                stages(&arm.stages),
+            ]);
         }
         text += &arms.text();
         for contrast in &self.contrasts {
@@ -43,7 +53,8 @@ impl ReadOut for Plan {
     }
 
     fn csv(&self) -> Table {
-        let mut table = Table::new(["experiment", "arm", "runs", "budget", "batch size", "stages"]);
+        let mut table =
+            Table::new(["experiment", "arm", "runs", "budget", "batch size", "optimizer", "precision", "stages"]);
         for arm in &self.arms {
             table.row([
                 self.experiment.clone(),
@@ -51,10 +62,69 @@ impl ReadOut for Plan {
                 arm.runs.to_string(),
                 self.budget.to_string(),
                 arm.batch_size.to_string(),
+                optimizer(&arm.optimization),
+                precision(arm),
                 stages(&arm.stages),
             ]);
         }
         table
+    }
+}
+
+/// The update rule, and what is set otherwise than by default: `sgd momentum=0.9 clip_norm=1`.
+fn optimizer(optimization: &Optimization) -> String {
+    let usual = Optimization::default();
+    let (mut text, weight_decay) = match optimization.rule {
+        UpdateRule::Adam { betas, epsilon } => (adam("adam", betas, epsilon), 0.0),
+        UpdateRule::Adamw { betas, epsilon } => (adam("adamw", betas, epsilon), 0.01),
+        UpdateRule::Sgd { momentum, dampening, nesterov } => {
+            let settings = [("momentum", momentum), ("dampening", dampening)];
+            let nesterov = if nesterov { " nesterov" } else { "" };
+            (format!("sgd{}{nesterov}", set(&settings.map(|(name, value)| (name, Some(value), 0.0)))), 0.0)
+        }
+    };
+    text += &set(&[("weight_decay", Some(optimization.weight_decay), weight_decay)]);
+    if optimization.decay_norms_and_biases {
+        text += " decay_norms_and_biases";
+    }
+    text += &set(&[
+        ("clip_norm", optimization.clip_norm, f64::NAN),
+        ("label_smoothing", Some(optimization.label_smoothing), usual.label_smoothing),
+    ]);
+    match &optimization.class_weights {
+        ClassWeights::Named(ClassWeighting::None) => {}
+        ClassWeights::Named(ClassWeighting::Balanced) => text += " class_weights=balanced",
+        ClassWeights::Listed(weights) => {
+            let weights: Vec<String> = weights.iter().map(|weight| number(*weight)).collect();
+            text += &format!(" class_weights={}", weights.join(":"));
+        }
+    }
+    text += &set(&[
+        ("lr_decay_per_block", Some(optimization.lr_decay_per_block), usual.lr_decay_per_block),
+        ("accumulate", Some(f64::from(optimization.accumulate)), f64::from(usual.accumulate)),
+        ("average", optimization.average, f64::NAN),
+    ]);
+    text
+}
+
+fn adam(name: &str, betas: [f64; 2], epsilon: f64) -> String {
+    let [beta1, beta2] = betas.map(number);
+    let betas = if betas == [0.9, 0.999] { String::new() } else { format!(" betas={beta1}:{beta2}") };
+    format!("{name}{betas}{}", set(&[("epsilon", Some(epsilon), 1e-8)]))
+}
+
+/// Settings that are set, and not to the default: ` NAME=VALUE` for each.
+fn set(settings: &[(&str, Option<f64>, f64)]) -> String {
+    let told = settings.iter().filter_map(|(name, value, default)| {
+        value.filter(|value| value != default).map(|value| format!(" {name}={}", number(value)))
+    });
+    told.collect()
+}
+
+fn precision(arm: &PlanArm) -> String {
+    match arm.memory {
+        Memory::Normal => arm.precision.name().to_owned(),
+        Memory::Low => format!("{} memory=low", arm.precision.name()),
     }
 }
 
@@ -87,7 +157,8 @@ pub(super) fn treatment(fields: &[FieldDifference]) -> String {
     });
     let texts = groups.map(|group| {
         let one_sided = group[0].baseline.is_null() || group[0].arm.is_null();
-        if one_sided && !table(&group[0]).is_empty() {
+        // Only an item of a list can be missing as a whole; in any other table it is the field alone.
+        if one_sided && table(&group[0]).ends_with(']') {
             return missing(&table(&group[0]), group);
         }
         let both =
@@ -118,13 +189,56 @@ pub(super) fn value(value: &serde_json::Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ceteris_shared::{
+        ids::ExperimentId,
+        plan::{self, Pins},
+        spec::{self, Format},
+    };
+    use uuid::Uuid;
+
     use super::*;
     use crate::render::fixtures;
+
+    /// Arms that differ in what can be set besides their stages.
+    const SETTINGS: &str = r#"
+    name = "settings"
+    data.dataset = "kermany"
+    model = { arch = "resnet50", init = "random" }
+    budget.epochs = 4
+    seeds.count = 6
+    [controls]
+    schedule = { name = "cosine", warm_up = 1 }
+    optimizer = { name = "adamw", weight_decay = 0.05, decay_norms_and_biases = true }
+    augment = "strong"
+    [[arm]]
+    name = "plain"
+    stages = [{ epochs = 4, train = "layer4" }]
+    [[arm]]
+    name = "other"
+    optimizer = { name = "sgd", momentum = 0.9, nesterov = true }
+    augment = { flip = 0.5, zoom = [0.9, 1.1] }
+    clip_norm = 1.0
+    label_smoothing = 0.1
+    class_weights = [1.0, 2.5]
+    lr_decay_per_block = 0.5
+    accumulate = 4
+    average = 0.999
+    precision = "bf16"
+    memory = "low"
+    stages = [{ epochs = 3, train = "layer4", schedule = "one-cycle" }, { epochs = 1, train = "all", schedule = "constant" }]
+"#;
 
     #[test]
     fn a_plan_without_a_coordinator() {
         insta::assert_snapshot!(fixtures::plan(None).text());
         insta::assert_snapshot!(fixtures::plan(None).csv().csv());
+    }
+
+    #[test]
+    fn a_plan_shows_the_settings_that_differ() {
+        let spec = spec::parse(SETTINGS, Format::Toml).expect("a spec");
+        let planned = plan::plan(ExperimentId(Uuid::nil()), &spec, &Pins::default()).expect("a valid spec");
+        insta::assert_snapshot!(Plan::new(&spec, &planned, None).text());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use ceteris_shared::architecture::Arch;
+
 use super::{MAX_FILE_BYTES, pickle};
 
 /// The weights cannot be converted.
@@ -28,8 +30,10 @@ pub enum Error {
     Repeated(String),
     #[error("the file was written on a big-endian machine, which is not read; load it there and save as safetensors")]
     BigEndian,
-    #[error("the weights are not DenseNet121's: {0}")]
-    Differ(Box<Differences>),
+    #[error("the weights are of no network that is known; the nearest is {}, but for {differences}", arch.name())]
+    Differ { arch: Arch, differences: Box<Differences> },
+    #[error("the file has none of the tensors of {}: it has {}", networks(), some(.0))]
+    NoNetwork(Vec<String>),
     #[error("{name:?} holds {dtype}; fp16, bf16, fp32 and fp64 are read")]
     NotFloat { name: String, dtype: String },
     #[error("{0:?} reaches beyond the data that the file holds for it")]
@@ -52,7 +56,12 @@ pub struct Differences {
 impl Differences {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.unexpected.is_empty() && self.misshapen.is_empty()
+        self.count() == 0
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.missing.len() + self.unexpected.len() + self.misshapen.len()
     }
 }
 
@@ -67,12 +76,22 @@ impl fmt::Display for Differences {
         let kinds = [("missing", &self.missing), ("unexpected", &self.unexpected), ("of another shape", &shapes)];
         let mut first = true;
         for (kind, names) in kinds.into_iter().filter(|(_, names)| !names.is_empty()) {
-            let shown: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
-            let more = if names.len() > shown.len() { ", …" } else { "" };
             let gap = if first { "" } else { "; " };
-            write!(f, "{gap}{} {kind} ({}{more})", names.len(), shown.join(", "))?;
+            write!(f, "{gap}{} {kind} ({})", names.len(), some(names))?;
             first = false;
         }
         Ok(())
     }
+}
+
+/// The first few names.
+fn some(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
+    let more = if names.len() > shown.len() { ", …" } else { "" };
+    if shown.is_empty() { "none at all".to_owned() } else { format!("{}{more}", shown.join(", ")) }
+}
+
+/// The networks that are known.
+fn networks() -> String {
+    Arch::ALL.map(Arch::name).join(", ")
 }

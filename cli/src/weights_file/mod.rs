@@ -1,15 +1,15 @@
-//! Reading a weights file that someone else made and writing the canonical one: DenseNet121 with torchvision's names,
-//! fp32, little-endian safetensors, sorted by name, without `num_batches_tracked`. The same weights give the same
+//! Reading a weights file that someone else made and writing the canonical one: a known network with torchvision's
+//! names, fp32, little-endian safetensors, sorted by name, without `num_batches_tracked`. The same weights give the same
 //! bytes whatever container and precision-preserving format they came in.
 //!
 //! A `.pth` file is a pickle, which is a program. `pickle` runs the few instructions that a state dict needs and
 //! knows no function but those that describe tensors; anything else is refused by name. Names and shapes are compared
-//! with the architecture before any tensor's data is touched, so a file cannot make this read or allocate more than
-//! DenseNet121 needs.
+//! with the known architectures before any tensor's data is touched, so a file cannot make this read or allocate more
+//! than such a network needs.
 
-mod densenet;
 mod error;
 mod names;
+mod network;
 mod pickle;
 mod safe;
 mod tensor;
@@ -17,11 +17,11 @@ mod torch;
 
 use std::{collections::BTreeMap, fs::File, io::Read, io::Write, path::Path};
 
-use ceteris_shared::digest::Digest;
+use ceteris_shared::{architecture::Arch, digest::Digest};
 use safetensors::tensor::TensorView;
 
-pub use densenet::{MAX_CLASSES, shapes};
 pub use error::{Differences, Error};
+pub use network::{MAX_CLASSES, shapes};
 use tensor::Tensor;
 
 /// The largest file that is read: a checkpoint with an optimizer's state is some hundred megabytes.
@@ -32,6 +32,8 @@ pub const MAX_FILE_BYTES: u64 = 1 << 30;
 pub struct Canonical {
     /// A safetensors file.
     pub bytes: Vec<u8>,
+    /// The network that it is of.
+    pub arch: Arch,
     /// How many tensors it holds.
     pub tensors: usize,
     /// Outputs of its classifier, if it has one.
@@ -47,6 +49,8 @@ pub struct Converted {
     pub digest: Digest,
     /// Its length.
     pub bytes: u64,
+    /// The network that it is of.
+    pub arch: Arch,
     /// How many tensors it holds.
     pub tensors: usize,
     /// Outputs of its classifier, if it has one.
@@ -70,6 +74,7 @@ pub fn convert(input: &Path, output: &Path) -> Result<Converted, Error> {
         source: Digest::of(&bytes),
         digest: Digest::of(&canonical.bytes),
         bytes: canonical.bytes.len() as u64,
+        arch: canonical.arch,
         tensors: canonical.tensors,
         classes: canonical.classes,
     })
@@ -85,7 +90,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 /// The canonical form of the weights in `bytes`: safetensors, or a `.pth` of either of PyTorch's containers.
 ///
 /// # Errors
-/// When `bytes` are neither, are damaged or hostile, or do not hold exactly DenseNet121's tensors with finite values.
+/// When `bytes` are neither, are damaged or hostile, or do not hold exactly a known network's tensors with finite
+/// values.
 pub fn canonical(bytes: &[u8]) -> Result<Canonical, Error> {
     if safe::is_safetensors(bytes) {
         build(safe::tensors(bytes)?)
@@ -98,7 +104,7 @@ pub fn canonical(bytes: &[u8]) -> Result<Canonical, Error> {
     }
 }
 
-/// Checks `tensors` against the architecture and writes them.
+/// Finds out which network the tensors are of and writes them.
 fn build(tensors: Vec<(String, Tensor<'_>)>) -> Result<Canonical, Error> {
     let mut named = BTreeMap::new();
     for (name, tensor) in tensors {
@@ -111,8 +117,7 @@ fn build(tensors: Vec<(String, Tensor<'_>)>) -> Result<Canonical, Error> {
         }
         named.insert(name, tensor);
     }
-    let classes = densenet::classes(named.get("classifier.weight").map(|weight| weight.shape.as_slice()));
-    densenet::compare(&named, classes)?;
+    let (arch, classes) = network::recognise(&named)?;
     let mut values = Vec::with_capacity(named.len());
     for (name, tensor) in &named {
         values.push((name.as_str(), tensor.shape.as_slice(), tensor.to_f32(name)?));
@@ -122,7 +127,7 @@ fn build(tensors: Vec<(String, Tensor<'_>)>) -> Result<Canonical, Error> {
         (*name, view.expect("to_f32 gives four bytes for each element of the shape"))
     });
     let bytes = safetensors::serialize(views, None).map_err(|error| Error::Damaged(error.to_string()))?;
-    Ok(Canonical { bytes, tensors: named.len(), classes })
+    Ok(Canonical { bytes, arch, tensors: named.len(), classes })
 }
 
 #[cfg(test)]

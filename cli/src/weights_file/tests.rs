@@ -147,7 +147,7 @@ fn archives_that_torch_does_not_write_are_refused() {
 
 /// Full-size weights as safetensors: every value 0.5, in `dtype`, with `extra` tensors of shape [2].
 fn safetensors_file(dtype: safetensors::Dtype, value: &[u8], classes: Option<usize>, extra: &[&str]) -> Vec<u8> {
-    let mut shapes = shapes(classes);
+    let mut shapes = shapes(Arch::Densenet121, classes);
     shapes.extend(extra.iter().map(|name| ((*name).to_owned(), vec![2])));
     let tensors: Vec<(String, Vec<usize>, Vec<u8>)> =
         shapes.into_iter().map(|(name, shape)| (name, shape.clone(), value.repeat(shape.iter().product()))).collect();
@@ -162,10 +162,10 @@ fn precision_and_other_tensors_do_not_change_the_canonical_bytes() {
     let tracked = ["module.features.norm0.num_batches_tracked"];
     let double = canonical(&safetensors_file(Dtype::F64, &0.5f64.to_le_bytes(), Some(3), &tracked)).unwrap();
     assert_eq!(half, double);
-    assert_eq!((half.tensors, half.classes), (606, Some(3)));
+    assert_eq!((half.arch, half.tensors, half.classes), (Arch::Densenet121, 606, Some(3)));
     assert_eq!(canonical(&half.bytes).unwrap(), half);
     let file = SafeTensors::deserialize(&half.bytes).unwrap();
-    let (names, sorted) = (file.names(), shapes(Some(3)));
+    let (names, sorted) = (file.names(), shapes(Arch::Densenet121, Some(3)));
     assert_eq!(names.len(), sorted.len());
     assert!(file.tensors().iter().all(|(name, view)| sorted[name] == view.shape() && view.dtype() == Dtype::F32));
 }
@@ -245,8 +245,23 @@ fn the_stand_in_weights_convert() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
     let converted = convert(&input, &first).unwrap();
-    assert_eq!((converted.tensors, converted.classes), (604, None));
+    assert_eq!((converted.arch, converted.tensors, converted.classes), (Arch::Densenet121, 604, None));
     assert_eq!(convert(&first, &second).unwrap().digest, converted.digest);
+}
+
+#[test]
+fn weights_of_every_known_network_are_read_from_a_file() {
+    for (arch, tensors) in [(Arch::Densenet169, 846), (Arch::Resnet50, 267)] {
+        let shapes = shapes(arch, Some(2));
+        let data: Vec<Vec<u8>> = shapes.values().map(|shape| vec![0; 2 * shape.iter().product::<usize>()]).collect();
+        let views = shapes.iter().zip(&data).map(|((name, shape), data)| {
+            (format!("module.{name}"), TensorView::new(safetensors::Dtype::F16, shape.clone(), data).unwrap())
+        });
+        let canonical = canonical(&safetensors::serialize(views, None).unwrap()).unwrap();
+        assert_eq!((canonical.arch, canonical.tensors, canonical.classes), (arch, tensors, Some(2)));
+        let file = SafeTensors::deserialize(&canonical.bytes).unwrap();
+        assert!(file.tensors().iter().all(|(name, view)| shapes[name] == view.shape()));
+    }
 }
 
 /// Makes DenseNet121 with random weights and BatchNorm statistics, and saves it in every way, to the folder argv[1].

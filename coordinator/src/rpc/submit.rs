@@ -6,7 +6,7 @@ use ceteris_shared::{
     document,
     ids::ExperimentId,
     plan::{self, Pins, Plan},
-    spec::{self, ExperimentSpec, Init, MAX_SPEC_BYTES, Score},
+    spec::{self, Arch, ClassWeights, ExperimentSpec, Init, MAX_SPEC_BYTES, Score},
 };
 
 use super::{Error, Service};
@@ -52,6 +52,7 @@ impl Service {
     async fn pin(&self, spec: &ExperimentSpec) -> Result<Pins, Error> {
         let dataset = self.find_dataset(&spec.data.dataset).await?;
         check_dataset(spec, &dataset)?;
+        check_class_weights(spec, &dataset)?;
         let mut external = Vec::new();
         for name in &spec.data.external {
             let found = self.find_dataset(name).await?;
@@ -62,15 +63,43 @@ impl Service {
             Init::Random => None,
             Init::Weights(name) => {
                 let weights = self.find_weights(name).await?;
-                if weights.arch != spec.model.arch {
-                    let cause = format!("model.init: the weights {name:?} are of another network than `model.arch`");
-                    return Err(Error::invalid(cause, "name weights of that network, or write init = \"random\""));
-                }
+                check_arch(spec, name, weights.arch)?;
                 Some(weights.digest)
             }
         };
         Ok(Pins { dataset: Some(dataset.manifest), init, external })
     }
+}
+
+/// Whether the named initial weights are the network's.
+fn check_arch(spec: &ExperimentSpec, name: &str, found: Arch) -> Result<(), Error> {
+    let (arch, found) = (spec.model.arch.name(), found.name());
+    if arch == found {
+        return Ok(());
+    }
+    let cause = format!("model.init: the weights {name:?} are {found}'s, and `model.arch` is {arch}");
+    Err(Error::invalid(cause, format!("write arch = \"{found}\", name weights of {arch}, or write init = \"random\"")))
+}
+
+/// Whether listed class weights are as many as the classes.
+fn check_class_weights(spec: &ExperimentSpec, dataset: &DatasetRecord) -> Result<(), Error> {
+    let controls = ("controls".to_owned(), Some(&spec.controls.class_weights));
+    let arms = spec.arm.iter().map(|arm| (format!("arm {:?}", arm.name), arm.class_weights.as_ref()));
+    for (place, weights) in [controls].into_iter().chain(arms) {
+        if let Some(ClassWeights::Listed(weights)) = weights
+            && weights.len() != dataset.classes.len()
+        {
+            let cause = format!(
+                "{place}: class_weights: there are {}, and {:?} has the {} classes {}",
+                weights.len(),
+                dataset.name,
+                dataset.classes.len(),
+                dataset.classes.join(", ")
+            );
+            return Err(Error::invalid(cause, "write one weight for each class, in this order, or \"balanced\""));
+        }
+    }
+    Ok(())
 }
 
 /// Whether arms can be trained on the data set and judged on it.
@@ -204,6 +233,31 @@ mod tests {
 
         data.dataset: the test split of "kermany" has no sample, and arms are scored on test at the endpoint
         help: import it again under another name with a split that has every class in train, val and test, for example with --split 0.7,0.1,0.2
+        "#);
+    }
+
+    #[test]
+    fn weights_of_another_network_are_refused() {
+        let spec = spec("");
+        assert!(check_arch(&spec, "imagenet", Arch::Densenet121).is_ok());
+        let told = check_arch(&spec, "imagenet", Arch::Resnet50).expect_err("another network").to_string();
+        insta::assert_snapshot!(told, @r#"
+        model.init: the weights "imagenet" are resnet50's, and `model.arch` is densenet121
+        help: write arch = "resnet50", name weights of densenet121, or write init = "random"
+        "#);
+    }
+
+    #[test]
+    fn class_weights_are_as_many_as_classes() {
+        let with = |weights: &[f64]| {
+            let mut spec = spec("");
+            spec.arm[0].class_weights = Some(ClassWeights::Listed(weights.to_vec()));
+            check_class_weights(&spec, &dataset())
+        };
+        assert!(with(&[1.0, 2.0]).is_ok());
+        insta::assert_snapshot!(with(&[1.0, 2.0, 3.0]).expect_err("one too many").to_string(), @r#"
+        arm "a": class_weights: there are 3, and "kermany" has the 2 classes NORMAL, PNEUMONIA
+        help: write one weight for each class, in this order, or "balanced"
         "#);
     }
 

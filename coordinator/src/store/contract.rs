@@ -53,6 +53,7 @@ fn environment() -> Environment {
         device: "cpu".to_owned(),
         instructions: "AVX2".to_owned(),
         threads: 1,
+        determinism: "default".to_owned(),
     }
 }
 

@@ -203,6 +203,7 @@ pub fn register(worker: WorkerId, store: &str) -> Register {
             device: "cpu".to_owned(),
             instructions: "none".to_owned(),
             threads: 1,
+            determinism: "default".to_owned(),
         },
         store: store.to_owned(),
         running: vec![],
@@ -292,7 +293,7 @@ impl Agent {
     fn work(&mut self) -> Vec<Event> {
         let mut said = Vec::new();
         for (&attempt, task) in &mut self.tasks {
-            let next = task.start.work.epochs.get(task.done).copied();
+            let next = task.start.work.epochs.get(task.done).cloned();
             said.push((
                 attempt,
                 match next {

@@ -301,12 +301,20 @@ fn refusals_of_an_epoch_name_the_field() {
 proptest! {
     #[test]
     fn no_bytes_panic(seed in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), byte: u8) {
+        let change = |mut bytes: Vec<u8>| {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            bytes
+        };
         let messages = to_coordinator();
-        let mut bytes = v1::WorkerMessage::from(messages[seed.index(messages.len())].clone()).encode_to_vec();
-        let at = at.index(bytes.len());
-        bytes[at] = byte;
+        let bytes = change(v1::WorkerMessage::from(messages[seed.index(messages.len())].clone()).encode_to_vec());
         if let Ok(wire) = v1::WorkerMessage::decode(bytes.as_slice()) {
             let _ = WorkerMessage::try_from(wire);
+        }
+        let messages = to_worker();
+        let bytes = change(v1::CoordinatorMessage::from(messages[seed.index(messages.len())].clone()).encode_to_vec());
+        if let Ok(wire) = v1::CoordinatorMessage::decode(bytes.as_slice()) {
+            let _ = CoordinatorMessage::try_from(wire);
         }
     }
 }

@@ -81,7 +81,7 @@ impl<'a> Execution<'a> {
         Self {
             shared,
             attempt: train.attempt,
-            expected: train.work.epochs.iter().copied().collect(),
+            expected: train.work.epochs.iter().cloned().collect(),
             train: Some(train),
             wish,
             log,

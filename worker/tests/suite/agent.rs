@@ -68,7 +68,7 @@ async fn an_attempt_is_told_in_order_and_another_goes_on_from_it() {
     let pid = world.trainer.pid();
     let mut next = world.start(2, 4..=4);
     next.start = Start::Checkpoint(digest);
-    let work = next.work.epochs[0];
+    let work = next.work.epochs[0].clone();
     world.coordinator.say(CoordinatorMessage::Start(Box::new(next))).await;
     let events = world.coordinator.ended(attempt(2)).await;
     assert_eq!(story(&events), ["started", "3 points of 4", "committed 4", "finished"]);

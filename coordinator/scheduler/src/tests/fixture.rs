@@ -62,6 +62,7 @@ pub(super) fn environment() -> Environment {
         device: "cpu".to_owned(),
         instructions: "AVX2".to_owned(),
         threads: 1,
+        determinism: "default".to_owned(),
     }
 }
 

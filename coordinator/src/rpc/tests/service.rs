@@ -4,6 +4,7 @@ use ceteris_proto::{BLOB_CHUNK_BYTES, v1};
 use ceteris_shared::{
     digest::Digest,
     document::{Datasets, Experiment, Experiments, Explanation, PinState, Plan, State, Weights, Workers},
+    spec::Arch,
 };
 use tonic::{Code, Status};
 
@@ -134,11 +135,22 @@ async fn weights_are_named_like_data_sets() {
     }
     let good = register("imagenet", digest, "densenet121");
     client.register_weights(good).await.expect("named");
+    client.register_weights(register("imagenet-resnet", digest, "resnet50")).await.expect("named");
     let all: Weights = read(client.list_weights(v1::ListWeightsRequest {}).await.expect("listed").into_inner());
     assert_eq!(
-        all.weights.iter().map(|entry| (entry.name.as_str(), entry.digest)).collect::<Vec<_>>(),
-        [("imagenet", digest)]
+        all.weights.iter().map(|entry| (entry.name.as_str(), entry.digest, entry.arch)).collect::<Vec<_>>(),
+        [("imagenet", digest, Arch::Densenet121), ("imagenet-resnet", digest, Arch::Resnet50)]
     );
+    coordinator.import("chest").await;
+    let with = |name: &str| {
+        let spec = spec("e").replace("\"random\"", &format!("\"{name}\""));
+        v1::PlanRequest { spec: submission(&spec).spec }
+    };
+    let client = &mut coordinator.client;
+    client.plan(with("imagenet")).await.expect("of the same network");
+    let status = client.plan(with("imagenet-resnet")).await.expect_err("of another network");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("resnet50's, and `model.arch` is densenet121"), "{status}");
     coordinator.stop().await;
 }
 

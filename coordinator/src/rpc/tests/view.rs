@@ -61,8 +61,9 @@ fn submitted() -> Known {
 }
 
 fn environment() -> Environment {
-    let [engine, libtorch, device, instructions] = ["1", "2.9.1", "cpu", "AVX512"].map(str::to_owned);
-    Environment { engine, libtorch, device, instructions, threads: 2 }
+    let [engine, libtorch, device, instructions, determinism] =
+        ["2", "2.9.1", "cpu", "AVX512", "default"].map(str::to_owned);
+    Environment { engine, libtorch, device, instructions, threads: 2, determinism }
 }
 
 impl Known {

@@ -13,7 +13,7 @@ use ceteris_shared::{
     ids::{Attempt, Epoch, SegmentId},
     lineage::LineageKey,
     plan::{EpochWork, Work},
-    spec::{Arch, Augment, Optimizer, Precision, Schedule, Trainable},
+    spec::{Arch, Augment, Memory, Optimization, Precision, Rates, Trainable},
 };
 use ceteris_worker::config::{Config, Limits, LogFormat, SlotConfig};
 use tokio::task::JoinHandle;
@@ -120,15 +120,17 @@ impl World {
             train: Trainable::Head,
             optimizer_starts: epoch == 1,
             lr: 1e-3,
-            schedule: Schedule::Constant,
-            augment: Augment::None,
+            rates: Rates::Constant,
+            augment: Augment::NONE,
         };
         let work = Work {
             arch: Arch::Densenet121,
             seed: 0,
             batch_size: 2,
-            optimizer: Optimizer::default(),
+            optimization: Optimization::default(),
             precision: Precision::Fp32,
+            memory: Memory::Normal,
+            checkpoint_every_steps: None,
             epochs: epochs.map(epoch).collect(),
             endpoint: false,
         };

@@ -98,6 +98,7 @@ fn process() {
         device: "cpu".to_owned(),
         instructions: "none".to_owned(),
         threads: 1,
+        determinism: "default".to_owned(),
     };
     fake.say(&Report::Ready { environment });
     let requests = read(stream, Arc::clone(&fake.stop));
