@@ -2,6 +2,7 @@
 //! operation that trains them ([`region`]).
 
 mod context;
+mod norm_relu;
 mod operations;
 mod region;
 
