@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstring>
 #include <exception>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -310,17 +311,17 @@ auto with_kernels(const Tensor &tensor, const Settings &settings, const F &body)
 
 struct NormReluConvolution : torch::autograd::Function<NormReluConvolution> {
   static Tensor forward(AutogradContext *context, at::TensorList inputs, const Tensor &weight, const Tensor &bias,
-                        const Tensor &kernel, const Tensor &mean, const Tensor &variance, bool updates,
-                        Settings settings) {
+                        const std::optional<Tensor> &kernel, const Tensor &mean, const Tensor &variance,
+                        bool updates, Settings settings) {
     const Pieces pieces(inputs);
     return with_kernels(inputs[0], settings, [&](auto call) {
       const auto norm = call.normalise(pieces, weight, bias, mean, variance, updates);
       Tensor out = activation(call.kernels, pieces, norm);
-      if (kernel.defined()) {
-        out = at::conv2d(out, weight_for(kernel, out), {}, 1, settings.padding);
+      if (kernel) {
+        out = at::conv2d(out, weight_for(*kernel, out), {}, 1, settings.padding);
       }
       variable_list saved = pieces.list;
-      saved.insert(saved.end(), {weight, bias, kernel, tensor_of(norm.mean, weight.to(at::kDouble)),
+      saved.insert(saved.end(), {weight, bias, kernel.value_or(Tensor()), tensor_of(norm.mean, weight.to(at::kDouble)),
                                  tensor_of(norm.inverse, weight.to(at::kDouble))});
       context->save_for_backward(std::move(saved));
       context->saved_data["training"] = settings.training;
@@ -344,7 +345,7 @@ struct NormReluConvolution : torch::autograd::Function<NormReluConvolution> {
       Tensor gradient = gradients[0], of_kernel;
       if (kernel.defined()) {
         const Tensor again = activation(call.kernels, pieces, norm);
-        const auto made = at::convolution_backward(gradient, again, weight_for(kernel, again), c10::nullopt, {1, 1},
+        const auto made = at::convolution_backward(gradient, again, weight_for(kernel, again), std::nullopt, {1, 1},
                                                    {settings.padding, settings.padding}, {1, 1}, false, {0, 0}, 1,
                                                    {true, true, false});
         gradient = std::get<0>(made);
@@ -370,7 +371,7 @@ extern "C" int ceteris_norm_relu_convolution(Tensor **out, const Tensor *const *
     std::vector<Tensor> list;
     for (size_t index = 0; index < count; ++index) list.push_back(*inputs[index]);
     const Settings settings{training != 0, momentum, epsilon, padding};
-    *out = new Tensor(NormReluConvolution::apply(at::TensorList(list), *weight, *bias, kernel ? *kernel : Tensor(),
+    *out = new Tensor(NormReluConvolution::apply(at::TensorList(list), *weight, *bias, kernel ? std::make_optional(*kernel) : std::nullopt,
                                                  *mean, *variance, updates != 0, settings));
     return 0;
   } catch (const std::exception &error) {
