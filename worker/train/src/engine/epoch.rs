@@ -86,9 +86,11 @@ impl Execution<'_> {
             samples: order.into_iter().map(|index| train[index as usize]).collect(),
             batches: batches(train.len(), self.request.work.batch_size as usize),
             rows: 0,
-            augment: work.augment,
+            augment: work.augment.into(),
+            partners: train.clone(),
             seed,
             epoch: work.epoch,
+            threads: 1,
         }
     }
 }
@@ -115,7 +117,7 @@ fn step(
 /// A batch's images on `device`.
 pub(super) fn images(batch: &Batch, device: &Device) -> Tensor<4> {
     let shape = [batch.rows, 3, batch.size, batch.size];
-    Tensor::from_data(TensorData::new(batch.images.clone(), shape), device)
+    Tensor::from_data(TensorData::new(batch.images.to_vec(), shape), device)
 }
 
 /// Mean cross-entropy of `logits` `[batch, classes]` against `labels`.

@@ -6,7 +6,7 @@
 use std::thread;
 
 use burn::tensor::Device;
-use ceteris_shared::{dataset::Split, ids::Epoch, predictions::Predictions, spec::Augment, trainer::Scored};
+use ceteris_shared::{augment::Policy, dataset::Split, ids::Epoch, predictions::Predictions, trainer::Scored};
 
 use super::{Error, Execution, Wish, epoch::images};
 use crate::{
@@ -63,9 +63,11 @@ pub fn predict(
             .map(|start| start..samples.len().min(start + EVALUATION_BATCH))
             .collect(),
         rows: EVALUATION_BATCH,
-        augment: Augment::None,
+        augment: Policy::NONE,
+        partners: Vec::new(),
         seed: 0,
         epoch: Epoch(0),
+        threads: 1,
     };
     let classes = dataset.manifest().classes.len();
     let mut probabilities = Vec::with_capacity(samples.len() * classes);
