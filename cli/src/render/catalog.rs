@@ -67,7 +67,7 @@ impl ReadOut for Weights {
         for entry in &self.weights {
             table.row([
                 entry.name.clone(),
-                arch(entry.arch).to_owned(),
+                entry.arch.name().to_owned(),
                 entry.digest.to_string(),
                 entry.registered_at.to_string(),
             ]);
