@@ -30,8 +30,9 @@ use crate::{
 
 /// Draw a contact sheet of what augmentation makes of a few images.
 ///
-/// Each row is one training image: first as it is stored, then as each epoch shows it, from --epoch on. A run with that
-/// seed sees exactly these images. mixup@1 blends images of the sheet with each other; a run chooses among all.
+/// Each row is one training image: first as it is stored, then as each epoch shows it, from --epoch on. A run of that
+/// seed on that data set sees exactly these images; those of a folder are numbered by their row, which an import may
+/// number otherwise. mixup@1 blends images of the sheet with each other; a run chooses among all.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
   ceteris data preview kermany --augment strong@1 -o sheet.png

@@ -10,6 +10,7 @@
 
 mod decode;
 mod error;
+mod huffman;
 mod jpeg;
 mod layout;
 mod listing;

@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn normals_over_the_whole_grid_have_the_moments_of_a_standard_normal() {
         let values: Vec<f64> = (0..GRID as u32)
-            .flat_map(|radius| normals(tables(), [radius << 20 | (radius * 1013) % 4096, 0])[..2].to_vec())
+            .flat_map(|radius| normals(tables(), [(radius << 20) + radius * 1013 % 4096, 0])[..2].to_vec())
             .map(f64::from)
             .collect();
         let moment = |power| values.iter().map(|value| value.powi(power)).sum::<f64>() / values.len() as f64;
