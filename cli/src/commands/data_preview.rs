@@ -31,8 +31,8 @@ use crate::{
 /// Draw a contact sheet of what augmentation makes of a few images.
 ///
 /// Each row is one training image: first as it is stored, then as each epoch shows it, from --epoch on. A run of that
-/// seed on that data set sees exactly these images; those of a folder are numbered by their row, which an import may
-/// number otherwise. mixup@1 blends images of the sheet with each other; a run chooses among all.
+/// seed on that data set sees exactly these images; those of a folder are numbered as an import that
+/// refuses none of them and keeps its splits would. mixup@1 blends images of the sheet with each other; a run chooses among all.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
   ceteris data preview kermany --augment strong@1 -o sheet.png
@@ -125,15 +125,15 @@ impl Options {
         output::print(&told, self.format)
     }
 
-    /// The first images of a folder; their place in the sheet is their number.
+    /// The first images of a folder.
     async fn of_folder(&self, folder: &Path) -> Result<Images, Failure> {
         let (folder, size, count) = (folder.to_owned(), self.image_size, self.samples as usize);
         let reading = tokio::task::spawn_blocking(move || peek(&folder, size, count));
         let peeked = reading.await.map_err(|error| Failure::infrastructure(format!("the reading ended: {error}")))?;
         let (mut shown, mut rows) = (Vec::new(), Vec::new());
-        for (sample, peeked) in (0..).zip(peeked.map_err(|error| refused(&error))?) {
-            shown.push(Shown { sample, pixels: peeked.pixels });
-            rows.push(PreviewRow { sample, class: peeked.class, file: peeked.file });
+        for peeked in peeked.map_err(|error| refused(&error))? {
+            shown.push(Shown { sample: peeked.sample, pixels: peeked.pixels });
+            rows.push(PreviewRow { sample: peeked.sample, class: peeked.class, file: peeked.file });
         }
         Ok(Images { size: size as usize, shown, rows })
     }

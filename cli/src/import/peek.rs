@@ -7,6 +7,8 @@ use super::{Error, Refused, layout, pack, tree};
 /// An image as an import would store it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peeked {
+    /// The number that an import which refuses no file gives it, where the folder says the split.
+    pub sample: u32,
     /// The path below the folder.
     pub file: String,
     /// The class that its folder names.
@@ -27,13 +29,14 @@ pub fn peek(folder: &Path, image_size: u32, count: usize) -> Result<Vec<Peeked>,
     let (mut candidates, mut refused) = layout::candidates(tree::read(folder)?)?;
     candidates.sort_by(|a, b| (a.split, &a.class, &a.file).cmp(&(b.split, &b.class, &b.file)));
     let mut peeked = Vec::new();
-    for candidate in in_turn(candidates, |candidate| candidate.class.clone()) {
+    for (sample, candidate) in in_turn((0..).zip(candidates), |(_, candidate)| candidate.class.clone()) {
         if peeked.len() == count {
             break;
         }
         match pack::load(folder, &candidate, image_size) {
             Ok((_, picture)) => {
-                peeked.push(Peeked { file: candidate.file, class: candidate.class, pixels: picture.pixels });
+                let (file, class) = (candidate.file, candidate.class);
+                peeked.push(Peeked { sample, file, class, pixels: picture.pixels });
             }
             Err(reason) => refused.push(Refused { file: candidate.file, reason }),
         }

@@ -175,6 +175,10 @@ fn a_peek_shows_the_first_images_of_each_class_in_turn() {
         let sample = imported.manifest.samples.iter().find(|sample| sample.file == peeked.file).unwrap();
         assert_eq!(sample.pixels, Digest::of(&peeked.pixels));
     }
+    fs::remove_file(root.path().join("train/NORMAL/broken.png")).unwrap();
+    for peeked in peek(root.path(), 8, 6).unwrap() {
+        assert_eq!(imported.manifest.samples[peeked.sample as usize].file, peeked.file);
+    }
     let empty = tempfile::tempdir().unwrap();
     assert!(peek(empty.path(), 8, 4).unwrap_err().to_string().starts_with("there is no image"));
 }
