@@ -34,7 +34,8 @@ pub struct Images {
 /// The first `count` images of `file`, in the float type of `compute`'s weights.
 pub fn images(file: &Path, count: usize, compute: Compute, device: &Device) -> Result<Images> {
     let bytes = fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    let found = SafeTensors::deserialize(&bytes).with_context(|| format!("{} is no safetensors file", file.display()))?;
+    let found =
+        SafeTensors::deserialize(&bytes).with_context(|| format!("{} is no safetensors file", file.display()))?;
     let (images, labels) = (found.tensor("images")?, found.tensor("labels")?);
     let (Dtype::F32, &[all, channels, height, width]) = (images.dtype(), images.shape()) else {
         bail!("`images` in {} are not fp32 with four dimensions", file.display());

@@ -2,8 +2,9 @@
 
 use std::{thread, time::Instant};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use ceteris_shared::{
+    augment::Policy,
     dataset::Split,
     plan::EpochWork,
     seed,
@@ -16,8 +17,9 @@ use super::{
     writer::{Job, Writer, tell},
 };
 use crate::{
+    backend,
     checkpoint::Progress,
-    data::{Batch, Plan, batches},
+    data::{Batch, Plan, batches, threads_for},
     model::Network,
     optimizer::Optimizer,
 };
@@ -76,7 +78,8 @@ impl Execution<'_> {
                     let (step, loss) = (progress.step, progress.mean());
                     tell(self.reporter, Report::Progress { attempt, epoch: work.epoch, step, steps, loss });
                 }
-                let due = self.request.work.checkpoint_every_steps.is_some_and(|every| progress.step % every.max(1) == 0);
+                let due =
+                    self.request.work.checkpoint_every_steps.is_some_and(|every| progress.step % every.max(1) == 0);
                 if due && progress.step < steps {
                     self.hand_over_step(work, network, optimizer, &progress, writer);
                 }
@@ -110,21 +113,23 @@ impl Execution<'_> {
         let (seed, train) = (self.request.work.seed, &self.inputs.train);
         let count = u32::try_from(train.len()).unwrap_or(u32::MAX);
         let order = seed::order(seed, work.epoch, count);
+        let augment = Policy::from(&work.augment);
         Plan {
             samples: order.into_iter().map(|index| train[index as usize]).collect(),
             batches: batches(train.len(), self.request.work.batch_size as usize),
             rows: 0,
-            augment: work.augment.clone(),
+            augment,
+            partners: train.clone(),
             seed,
             epoch: work.epoch,
+            threads: threads_for(&augment),
         }
     }
 }
 
 /// A batch's images on `device`.
 pub(super) fn images(batch: &Batch, device: &Device) -> Tensor<4> {
-    let shape = [batch.rows, 3, batch.size, batch.size];
-    Tensor::from_data(TensorData::new(batch.images.clone(), shape), device)
+    backend::upload(&batch.images, [batch.rows, 3, batch.size, batch.size], device)
 }
 
 impl Progress {
