@@ -6,6 +6,7 @@
 //! a move to another of its backends is a change of this folder.
 
 // Deprecated upstream as a whole; the module is where a move to another backend would happen.
+pub mod allocator;
 mod compute;
 #[allow(deprecated)]
 mod libtorch;

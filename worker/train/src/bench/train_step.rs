@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Machine, material, serve, synchronise};
 use crate::{
+    backend::allocator,
     engine::Step,
     loss::{CrossEntropy, Targets},
     optimizer::Optimizer,
@@ -44,6 +45,7 @@ enum Memory {
 
 pub(super) fn run(options: &Options) -> Result<()> {
     let machine = &options.machine;
+    allocator::suit(options.memory == Memory::Low);
     let opened = machine.open()?;
     let device = &opened.device;
     let compute = machine.compute(options.memory == Memory::Low);
