@@ -54,16 +54,17 @@ pub(super) fn infer<const D: usize>(
     Tensor::from_primitive::<LibTorch>(TchTensor::new(output))
 }
 
-/// Logits of `units`, in training mode, differentiable in `parameters` and, where it is tracked, in `input`. Running
+/// Logits of `units`, differentiable in `parameters` and, where it is tracked, in `input`. In training mode the running
 /// statistics in `buffers` are updated in place.
 pub(super) fn train(
     units: Vec<Unit>,
     buffers: &Buffers,
     parameters: Tensor<1>,
     compute: Compute,
+    mode: Mode,
     input: Tensor<4>,
 ) -> Tensor<2> {
-    let program = NetworkProgram::new(units, buffers, compute);
+    let program = NetworkProgram::new(units, buffers, compute, mode);
     region::run(input, parameters, Arc::new(program))
 }
 
@@ -100,10 +101,11 @@ struct NetworkProgram {
     statistics: TchTensor,
     statistics_shapes: Vec<Vec<i64>>,
     compute: Compute,
+    mode: Mode,
 }
 
 impl NetworkProgram {
-    fn new(units: Vec<Unit>, buffers: &Buffers, compute: Compute) -> Self {
+    fn new(units: Vec<Unit>, buffers: &Buffers, compute: Compute, mode: Mode) -> Self {
         let start = units.first().map_or(0, |unit| unit.entries.start);
         let before = |at: usize| buffers.shapes.is_parameter[..at - start].iter().filter(|is| **is).count();
         let stage = |unit: &Unit| Stage {
@@ -118,11 +120,12 @@ impl NetworkProgram {
             statistics_shapes: buffers.shapes.statistics.iter().map(|shape| signed(shape)).collect(),
             units,
             compute,
+            mode,
         }
     }
 
     fn operations(&self, pass: Pass) -> Libtorch {
-        Libtorch { compute: self.compute, mode: Mode::Training, pass }
+        Libtorch { compute: self.compute, mode: self.mode, pass }
     }
 }
 
