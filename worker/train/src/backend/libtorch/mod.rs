@@ -12,6 +12,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use burn_tch::TchTensor;
+use ceteris_shared::architecture::Part;
 
 use crate::{
     backend::{Buffers, Compute},
@@ -40,7 +41,7 @@ pub(super) fn infer<const D: usize>(
         cut(&raw(&buffers.statistics), &buffers.shapes.statistics)
     });
     let start = units.first().map_or(0, |unit| unit.entries.start);
-    let mut alive = vec![o.input(&raw(&input))];
+    let mut alive = vec![enter(&o, units, &raw(&input))];
     for unit in units {
         let inputs: Vec<&tch::Tensor> = alive.iter().collect();
         let own = &tensors[unit.entries.start - start..unit.entries.end - start];
@@ -66,6 +67,14 @@ pub(super) fn train(
 ) -> Tensor<2> {
     let program = NetworkProgram::new(units, buffers, compute, mode);
     region::run(input, parameters, Arc::new(program))
+}
+
+/// What the first of `units` reads. The classifier reads pooled features, which are in the weights' float type.
+fn enter(o: &Libtorch, units: &[Unit], input: &tch::Tensor) -> tch::Tensor {
+    match units.first() {
+        Some(unit) if unit.part == Part::Head => input.shallow_clone(),
+        _ => o.input(input),
+    }
 }
 
 fn raw<const D: usize>(tensor: &Tensor<D>) -> tch::Tensor {
@@ -143,7 +152,7 @@ impl Program for NetworkProgram {
     }
 
     fn input(&self, input: &tch::Tensor) -> tch::Tensor {
-        self.operations(Pass::First).input(input)
+        enter(&self.operations(Pass::First), &self.units, input)
     }
 
     fn run(&self, stage: usize, inputs: &[&tch::Tensor], parameters: &[tch::Tensor], pass: Pass) -> tch::Tensor {
