@@ -19,7 +19,7 @@ use ceteris_shared::{checkpoint::Environment, lineage};
 
 pub use compute::{Buffers, Compute, Float, Shapes, host};
 
-use crate::model::Unit;
+use crate::model::{Mode, Unit};
 
 /// Where to compute, as written on the command line: `cpu` or `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,19 +148,20 @@ pub(crate) fn classify(units: &[Unit], buffers: &Buffers, compute: Compute, inpu
     }
 }
 
-/// Logits of `units`, which end with the classifier, in training mode, differentiable in `parameters`. The statistics
-/// in `buffers` are updated.
+/// Logits of `units`, which end with the classifier, differentiable in `parameters`. In training mode the statistics in
+/// `buffers` are updated.
 pub(crate) fn train(
     units: Vec<Unit>,
     buffers: &mut Buffers,
     parameters: Tensor<1>,
     compute: Compute,
+    mode: Mode,
     input: Tensor<4>,
 ) -> Tensor<2> {
     if libtorch::is_libtorch(&input.device()) {
-        return libtorch::train(units, buffers, parameters, compute, input);
+        return libtorch::train(units, buffers, parameters, compute, mode, input);
     }
-    let (logits, statistics) = portable::train(&units, buffers, parameters, input);
+    let (logits, statistics) = portable::train(&units, buffers, parameters, mode, input);
     buffers.statistics = statistics;
     logits
 }
