@@ -103,7 +103,7 @@ impl Given {
              seeds = {{ values = {seeds:?} }}\n\
              arm = [{{ name = 'bench', stages = [{{ epochs = {epochs}, train = '{train}' }}] }}]\n\
              grid = {{ lr = {lrs:?} }}\n\
-             controls = {{ batch_size = {}, optimizer = 'adam', schedule = 'constant', augment = 'none', \
+             controls = {{ batch_size = {}, optimizer = {{ name = 'adam' }}, schedule = 'constant', augment = 'none', \
              precision = '{precision}' }}\n",
             self.batch
         );

@@ -8,6 +8,7 @@ mod checkpoint;
 mod executions;
 mod features;
 mod frozen_sweep;
+mod load;
 mod material;
 mod partial;
 mod train_step;
@@ -34,6 +35,8 @@ pub enum Subject {
     Partial(partial::Options),
     /// Epochs that end in a checkpoint
     Checkpoint(checkpoint::Options),
+    /// Reading a checkpoint of everything
+    Load(load::Options),
 }
 
 /// How a subject computes.
@@ -123,6 +126,7 @@ pub fn run(subject: &Subject) -> Result<()> {
         Subject::FrozenSweep(options) => frozen_sweep::run(options),
         Subject::Partial(options) => partial::run(options),
         Subject::Checkpoint(options) => checkpoint::run(options),
+        Subject::Load(options) => load::run(options),
     }
 }
 

@@ -5,7 +5,7 @@ mod context;
 mod operations;
 mod region;
 
-use std::sync::Arc;
+use std::{mem::MaybeUninit, slice, sync::Arc};
 
 use burn::{
     backend::LibTorch,
@@ -24,6 +24,27 @@ use region::{Program, Stage};
 /// Whether libtorch computes on `device`.
 pub(super) fn is_libtorch(device: &Device) -> bool {
     Tensor::<1>::zeros([1], device).without_autodiff().try_into_primitive::<LibTorch>().is_ok()
+}
+
+/// Whether `device` is the processor, with libtorch.
+pub(super) fn is_processor(device: &Device) -> bool {
+    let probe = Tensor::<1>::zeros([1], device).without_autodiff().try_into_primitive::<LibTorch>();
+    probe.is_ok_and(|probe| probe.tensor.device() == tch::Device::Cpu)
+}
+
+/// A flat tensor in the processor's memory with the `count` values that `fill` writes.
+#[allow(unsafe_code)]
+pub(super) fn filled<E>(
+    count: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<f32>]) -> Result<(), E>,
+) -> Result<Tensor<1>, E> {
+    let tensor = tch::Tensor::empty([count as i64], (tch::Kind::Float, tch::Device::Cpu));
+    if count > 0 {
+        // SAFETY: a new tensor of so many fp32 values lies in one piece of memory, aligned by libtorch, which nobody
+        // else knows yet; it may be anything, as the type says, and outlives the slice.
+        fill(unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast(), count) })?;
+    }
+    Ok(Tensor::from_primitive::<LibTorch>(TchTensor::new(tensor)))
 }
 
 /// The activation after `units`, in inference mode, from `input` `[batch, channels, height, width]`. `buffers` hold the
