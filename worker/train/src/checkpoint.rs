@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     files,
     optimizer::Optimizer,
-    tensors::{Contents, Error, StateDict},
+    tensors::{Error, Joined, Mapped},
 };
 
 /// The largest progress file that is read: a thousand points of some 150 bytes.
@@ -36,12 +36,12 @@ impl Parts {
         Self { frozen: file("frozen"), trained: file("trained"), optimizer: file("optimizer") }
     }
 
-    /// Reads the whole state of a network.
+    /// The whole state of a network.
     ///
     /// # Errors
     /// When a file cannot be read, or a tensor is in both.
-    pub fn state(&self) -> Result<StateDict, Error> {
-        Contents::read(&self.frozen)?.tensors.join(Contents::read(&self.trained)?.tensors)
+    pub fn state(&self) -> Result<Joined, Error> {
+        Joined::open(&[&self.frozen, &self.trained])
     }
 
     /// Reads the optimizer of a network of `arch` with `classes` classes that is trained from `first` on.
@@ -58,7 +58,7 @@ impl Parts {
     ) -> Result<Optimizer, Error> {
         let trained: Vec<Entry> =
             arch.layout(classes).into_iter().filter(|entry| entry.part >= first && entry.is_parameter()).collect();
-        Optimizer::from_state(settings, &Contents::read(&self.optimizer)?, &trained, device)
+        Optimizer::from_state(settings, &Mapped::open(&self.optimizer)?, &trained, device)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod data;
 pub mod engine;
 pub mod features;
 pub mod files;
+pub mod local;
 pub mod loss;
 pub mod model;
 pub mod optimizer;

@@ -57,13 +57,14 @@
 //! train the classifier alone, with Adam, for each learning rate and seed; no augmentation; everything else frozen, its
 //! BatchNorm in inference mode. Ours: one unit is the whole sweep with nothing cached before. The first line has
 //! `orders`: the order of samples (indices in the manifest) in each epoch of the first seed. An answer has `samples`
-//! (of the training split), `backbone_samples` (images that went through the backbone), `heads` (arms trained) and
-//! `losses`: the mean training loss of each epoch of the first arm (first learning rate, first seed). The peer: one
-//! unit is one epoch of the first arm, in the given order; an answer has `losses`, one for each of its epochs.
+//! (of the data set, all of which an arm is trained or scored on), `backbone_samples` (images that went through the
+//! backbone, each as often as it did), `heads` (arms trained) and `losses`: the mean training loss of each epoch of the
+//! first arm (first learning rate, first seed). The peer: one unit is one epoch of the first arm, in the given order; an
+//! answer has `losses`, one for each of its epochs. Ours also evaluates and writes checkpoints, which the peer does not.
 //!
 //! **`partial`** `--weights F --data DIR --batch N --lr X --seed N --scratch DIR`. One arm that trains `denseblock4`,
-//! `norm5` and the classifier; below, frozen and in inference mode. One unit is one epoch. The first epoch belongs to
-//! the warm-up: the first line has `losses` with its mean training loss, `first_epoch_seconds` and, from ours, `orders`
+//! `norm5` and the classifier; below, frozen and in inference mode. One unit is one epoch; of ours, with the evaluation
+//! and the checkpoint of the epoch before. The first epoch belongs to the warm-up: the first line has `losses` with its mean training loss, `first_epoch_seconds` and, from ours, `orders`
 //! of the first 16 epochs. An answer has `losses`, one for each of its epochs, and `backbone_samples`.
 //!
 //! **`input`** `--data DIR --batch N --seed N`. One unit is one pass over the training split in the order of an epoch:

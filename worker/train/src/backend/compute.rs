@@ -1,9 +1,9 @@
 //! How a network's tensors are held and computed with.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 use ceteris_shared::architecture::Entry;
 
-use crate::tensors::{HostTensor, StateDict};
+use crate::tensors::{self, Error, HostTensor, Source, StateDict};
 
 /// The float type of activations. Master weights are fp32, except with [`Float::Fp64`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,26 +51,31 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// Puts the `entries` of a checked `state` on `device`.
-    pub fn load(state: &StateDict, entries: &[Entry], float: Float, device: &Device) -> Self {
-        let (mut parameters, mut statistics) = (Vec::new(), Vec::new());
-        let mut shapes = Shapes { is_parameter: Vec::new(), parameters: Vec::new(), statistics: Vec::new() };
-        for entry in entries {
-            let (values, list) = if entry.is_parameter() {
-                (&mut parameters, &mut shapes.parameters)
-            } else {
-                (&mut statistics, &mut shapes.statistics)
-            };
-            values.extend_from_slice(&state.0[&entry.name].values);
-            list.push(entry.shape.clone());
-            shapes.is_parameter.push(entry.is_parameter());
-        }
-        let flat = |values: Vec<f32>| {
-            let count = values.len();
-            let tensor = Tensor::<1>::from_data(TensorData::new(values, [count]), device);
-            if float == Float::Fp64 { tensor.cast(DType::F64) } else { tensor }
+    /// Puts the `entries` of a `source`, whose names and shapes are checked, on `device`.
+    ///
+    /// # Errors
+    /// When a value is not finite.
+    pub fn load(source: &dyn Source, entries: &[Entry], float: Float, device: &Device) -> Result<Self, Error> {
+        let flat = |parameters: bool| {
+            let of_kind = || entries.iter().filter(move |entry| entry.is_parameter() == parameters);
+            let named = of_kind().map(|entry| (entry.name.clone(), entry.shape.as_slice()));
+            let count = of_kind().map(|entry| entry.shape.iter().product::<usize>()).sum();
+            let tensor = super::filled(count, device, |values| tensors::copy_all(source, named, values))?;
+            Ok::<_, Error>(if float == Float::Fp64 { tensor.cast(DType::F64) } else { tensor })
         };
-        Self { parameters: flat(parameters), statistics: flat(statistics), shapes }
+        let shapes = |parameters: bool| {
+            let of_kind = entries.iter().filter(move |entry| entry.is_parameter() == parameters);
+            of_kind.map(|entry| entry.shape.clone()).collect()
+        };
+        Ok(Self {
+            parameters: flat(true)?,
+            statistics: flat(false)?,
+            shapes: Shapes {
+                is_parameter: entries.iter().map(Entry::is_parameter).collect(),
+                parameters: shapes(true),
+                statistics: shapes(false),
+            },
+        })
     }
 
     /// A copy in memory, by the names of `entries`, which are those that it was loaded with.

@@ -12,7 +12,7 @@ mod compute;
 mod libtorch;
 mod portable;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, mem::MaybeUninit, str::FromStr};
 
 use burn::tensor::{Device, Tensor};
 use ceteris_shared::{checkpoint::Environment, lineage};
@@ -146,6 +146,16 @@ pub(crate) fn classify(units: &[Unit], buffers: &Buffers, compute: Compute, inpu
     } else {
         portable::classify(units, buffers, input)
     }
+}
+
+/// A flat tensor on `device` with the `count` values that `fill` writes, in memory of its own: all of them, unless it
+/// fails.
+pub(crate) fn filled<E>(
+    count: usize,
+    device: &Device,
+    fill: impl FnOnce(&mut [MaybeUninit<f32>]) -> Result<(), E>,
+) -> Result<Tensor<1>, E> {
+    if libtorch::is_processor(device) { libtorch::filled(count, fill) } else { portable::filled(count, device, fill) }
 }
 
 /// Logits of `units`, which end with the classifier, differentiable in `parameters`. In training mode the statistics in

@@ -3,10 +3,10 @@
 //! Correct and without special kernels. A batch normalisation in training mode writes down the new running statistics in
 //! the order of the layout; who trains puts them in the place of the old ones.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, mem::MaybeUninit};
 
 use burn::tensor::{
-    Tensor,
+    Device, Tensor, TensorData,
     activation::relu,
     module::{adaptive_avg_pool2d, avg_pool2d, batch_norm_train, conv2d, linear, max_pool2d},
     ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
@@ -120,6 +120,20 @@ pub(super) fn infer(units: &[Unit], buffers: &Buffers, input: Tensor<4>) -> Tens
 /// The logits after `units`, which end with the classifier, in inference mode.
 pub(super) fn classify(units: &[Unit], buffers: &Buffers, input: Tensor<4>) -> Tensor<2> {
     run(units, buffers, buffers.parameters.clone(), Mode::Inference, input).0.matrix()
+}
+
+/// A flat tensor on `device` with the `count` values that `fill` writes.
+#[allow(unsafe_code)]
+pub(super) fn filled<E>(
+    count: usize,
+    device: &Device,
+    fill: impl FnOnce(&mut [MaybeUninit<f32>]) -> Result<(), E>,
+) -> Result<Tensor<1>, E> {
+    let mut values = Vec::with_capacity(count);
+    fill(&mut values.spare_capacity_mut()[..count])?;
+    // SAFETY: the capacity is at least `count`, and `fill` has written so many values.
+    unsafe { values.set_len(count) };
+    Ok(Tensor::from_data(TensorData::new(values, [count]), device))
 }
 
 /// Logits of `units`, differentiable in `parameters`; and the new running statistics.

@@ -4,8 +4,13 @@
 //! line `go N` on stdin says and answers with a line. What is measured is what training calls, not a copy of it.
 //! `cargo xtask bench` documents the protocol, and sets these beside PyTorch.
 
+mod checkpoint;
+mod executions;
 mod features;
+mod frozen_sweep;
+mod load;
 mod material;
+mod partial;
 mod train_step;
 
 use std::io::{self, BufRead, Write};
@@ -24,6 +29,14 @@ pub enum Subject {
     TrainStep(train_step::Options),
     /// Batches through the backbone in inference mode
     Features(features::Options),
+    /// Many heads on a frozen backbone
+    FrozenSweep(frozen_sweep::Options),
+    /// Epochs of an arm that trains the last dense block
+    Partial(partial::Options),
+    /// Epochs that end in a checkpoint
+    Checkpoint(checkpoint::Options),
+    /// Reading a checkpoint of everything
+    Load(load::Options),
 }
 
 /// How a subject computes.
@@ -45,7 +58,7 @@ pub struct Machine {
     #[arg(long)]
     deterministic: bool,
     /// Units of work before the first line
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     warm_up: u32,
 }
 
@@ -110,19 +123,31 @@ pub fn run(subject: &Subject) -> Result<()> {
     match subject {
         Subject::TrainStep(options) => train_step::run(options),
         Subject::Features(options) => features::run(options),
+        Subject::FrozenSweep(options) => frozen_sweep::run(options),
+        Subject::Partial(options) => partial::run(options),
+        Subject::Checkpoint(options) => checkpoint::run(options),
+        Subject::Load(options) => load::run(options),
     }
 }
 
 /// Prints the first line, then answers each `go N`.
 fn serve(first: Map<String, Value>, mut go: impl FnMut(u32) -> Result<Value>) -> Result<()> {
     print(&Value::Object(first))?;
-    for line in io::stdin().lock().lines() {
-        let line = line.context("stdin cannot be read")?;
-        let units = line.strip_prefix("go ").and_then(|count| count.trim().parse().ok());
-        let Some(units) = units else { bail!("{line:?} is not `go N`") };
+    while let Some(units) = told()? {
         print(&go(units)?)?;
     }
     Ok(())
+}
+
+/// Waits for the next `go N`. None at the end of stdin.
+fn told() -> Result<Option<u32>> {
+    let mut line = String::new();
+    if io::stdin().lock().read_line(&mut line).context("stdin cannot be read")? == 0 {
+        return Ok(None);
+    }
+    let units = line.strip_prefix("go ").and_then(|count| count.trim().parse().ok());
+    let Some(units) = units else { bail!("{line:?} is not `go N`") };
+    Ok(Some(units))
 }
 
 fn print(line: &Value) -> Result<()> {

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 use ceteris_shared::{
     augment::Policy,
     dataset::Split,
+    ids::Epoch,
     plan::EpochWork,
     seed,
     trainer::{MetricPoint, Report},
@@ -62,7 +63,7 @@ impl Execution<'_> {
                     lr: work.rates.at(work.lr, progress.step, steps),
                 };
                 let samples = prepared.targets.labels.len();
-                let input = prepared.input.tensor(network, self.device);
+                let input = prepared.input.tensor(network, self.device, self.meter);
                 let loss = step.make(network, optimizer, input, &prepared.targets.borrow());
                 progress.step += 1;
                 if !loss.is_finite() {
@@ -103,19 +104,19 @@ impl Execution<'_> {
         writer: &Writer<'_>,
     ) {
         if progress.step > 0 {
-            let snapshot = self.snapshot(work, network, optimizer);
-            // A writer that has ended is found out at the epoch's end.
-            writer.hand_over(Job::Step { snapshot, progress: progress.clone() });
+            self.meter.time_checkpoint(|| {
+                let snapshot = self.snapshot(work, network, optimizer);
+                // A writer that has ended is found out at the epoch's end.
+                writer.hand_over(Job::Step { snapshot, progress: progress.clone() });
+            });
         }
     }
 
     fn plan(&self, work: &EpochWork) -> Plan {
         let (seed, train) = (self.request.work.seed, &self.inputs.train);
-        let count = u32::try_from(train.len()).unwrap_or(u32::MAX);
-        let order = seed::order(seed, work.epoch, count);
         let augment = Policy::from(&work.augment);
         Plan {
-            samples: order.into_iter().map(|index| train[index as usize]).collect(),
+            samples: order(train, seed, work.epoch),
             batches: batches(train.len(), self.request.work.batch_size as usize),
             rows: 0,
             augment,
@@ -125,6 +126,12 @@ impl Execution<'_> {
             threads: threads_for(&augment),
         }
     }
+}
+
+/// The training samples `train`, which are ascending, in the order in which `epoch` visits them.
+pub fn order(train: &[u32], seed: u64, epoch: Epoch) -> Vec<u32> {
+    let count = u32::try_from(train.len()).unwrap_or(u32::MAX);
+    seed::order(seed, epoch, count).into_iter().map(|index| train[index as usize]).collect()
 }
 
 /// A batch's images on `device`.

@@ -11,7 +11,7 @@ use ceteris_shared::{
     spec::Augment, trainer::Scored,
 };
 
-use super::{Error, Execution, Wish, feed::Feed, frozen::Wanted};
+use super::{Error, Execution, Meter, Wish, feed::Feed, frozen::Wanted};
 use crate::{
     data::{Dataset, Plan},
     features::FeatureSet,
@@ -46,7 +46,7 @@ impl Execution<'_> {
             let wanted = Wanted { dataset, digest, split, samples: &samples, augment: &Augment::NONE, epoch: Epoch(0) };
             let set = self.frozen.set(network, &wanted);
             let go_on = || self.control.wish(self.request.attempt) != Wish::Now;
-            let predictions = predict(network, dataset, &samples, set.as_deref(), self.device, go_on);
+            let predictions = predict(network, dataset, &samples, set.as_deref(), self.device, self.meter, go_on);
             let Some(predictions) = predictions else { return Ok(None) };
             if predictions.probabilities.iter().any(|probability| !probability.is_finite()) {
                 return Err(self.diverged(work, "a prediction is no longer a finite number".to_owned()));
@@ -58,13 +58,14 @@ impl Execution<'_> {
 }
 
 /// The predictions of `network` for `samples`, which are ascending, from their features in `set` if there is one. None
-/// where `go_on` said no between two batches.
+/// where `go_on` said no between two batches. What it costs is added to `meter`.
 pub fn predict(
     network: &Network,
     dataset: &Dataset,
     samples: &[u32],
     set: Option<&FeatureSet>,
     device: &Device,
+    meter: &Meter,
     go_on: impl Fn() -> bool,
 ) -> Option<Predictions> {
     let classes = dataset.manifest().classes.len();
@@ -76,7 +77,7 @@ pub fn predict(
                 return None;
             }
             let count = prepared.targets.labels.len();
-            let logits = HostTensor::of(network.logits_of_features(prepared.input.tensor(network, device)));
+            let logits = HostTensor::of(network.logits_of_features(prepared.input.tensor(network, device, meter)));
             probabilities.extend(logits.values.chunks_exact(classes).take(count).flat_map(softmax));
         }
         Some(())

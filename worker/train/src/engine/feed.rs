@@ -6,8 +6,9 @@ use std::{
 };
 
 use burn::tensor::{Device, Tensor};
+use ceteris_shared::architecture::Part;
 
-use super::epoch::images;
+use super::{Meter, epoch::images};
 use crate::{
     data::{Batch, Batches, Dataset, Plan, load},
     features::{self, FeatureSet, Rows},
@@ -93,9 +94,14 @@ impl Prepared {
 
 impl Input {
     /// The input of the first trained part, on `device`.
-    pub fn tensor(self, network: &Network, device: &Device) -> Tensor<4> {
+    pub fn tensor(self, network: &Network, device: &Device, meter: &Meter) -> Tensor<4> {
         match self {
-            Self::Images(batch) => features::compute(network, images(&batch, device)),
+            Self::Images(batch) => {
+                if network.first() != Part::Stem {
+                    meter.count_frozen(batch.samples.len());
+                }
+                features::compute(network, images(&batch, device))
+            }
             Self::Features(rows) => rows.tensor(device),
         }
     }

@@ -17,7 +17,7 @@ use ceteris_shared::{
 };
 
 use super::{
-    Control, Wish,
+    Control, Meter, Wish,
     epoch::images,
     writer::{Reporter, tell},
 };
@@ -48,24 +48,24 @@ pub(super) struct Frozen<'a> {
     pub device: &'a Device,
     pub control: &'a Control,
     pub reporter: &'a Reporter<'a>,
+    meter: &'a Meter,
     environment: &'a Environment,
     /// The boundary, and the digest of what is below it.
     stage: Option<(Part, Digest)>,
     /// What was opened or decided against in this execution.
     sets: HashMap<FeatureKey, Option<Arc<FeatureSet>>>,
-    /// Samples that the frozen part was computed for.
-    computed: u64,
 }
 
 impl<'a> Frozen<'a> {
-    pub fn new(request: &'a Train, opened: &'a Opened, control: &'a Control, reporter: &'a Reporter<'a>) -> Self {
+    pub fn new(
+        request: &'a Train,
+        opened: &'a Opened,
+        control: &'a Control,
+        reporter: &'a Reporter<'a>,
+        meter: &'a Meter,
+    ) -> Self {
         let Opened { device, environment } = opened;
-        Self { request, device, control, reporter, environment, stage: None, sets: HashMap::new(), computed: 0 }
-    }
-
-    /// Samples that the frozen part was computed for so far.
-    pub fn computed(&self) -> u64 {
-        self.computed
+        Self { request, device, control, reporter, meter, environment, stage: None, sets: HashMap::new() }
     }
 
     /// The set of what `wanted` asks for. None where it is not worth keeping, or nothing is frozen.
@@ -163,7 +163,7 @@ impl<'a> Frozen<'a> {
                 let count = batch.samples.len();
                 let began = Instant::now();
                 let features = network.features(images(&batch, self.device));
-                self.computed += count as u64;
+                self.meter.count_frozen(count);
                 let [_, channels, height, width] = features.dims();
                 let maker = match &mut maker {
                     Some(maker) => maker,

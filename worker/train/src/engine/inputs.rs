@@ -21,7 +21,7 @@ use crate::{
     loss::CrossEntropy,
     model::{Network, head, random, split},
     optimizer::Optimizer,
-    tensors::{self, Contents, StateDict},
+    tensors::{self, Contents, Source, StateDict},
 };
 
 /// Data sets, opened and checked.
@@ -143,7 +143,7 @@ fn compute(work: &Work) -> Compute {
 pub(super) fn start(request: &Train, classes: usize, device: &Device) -> Result<State, Error> {
     let work = &request.work;
     let first = work.epochs.first().map_or(Part::Head, |epoch| epoch.train.part());
-    let build = |state: &StateDict| Network::new(state, work.arch, classes, first, compute(work), device);
+    let build = |state: &dyn Source| Network::new(state, work.arch, classes, first, compute(work), device);
     let fresh = |network| State { network, optimizer: None, progress: Progress::default() };
     match &request.start {
         Start::Random => build(&random(work.arch, work.seed, classes)).map(fresh).map_err(Error::Weights),

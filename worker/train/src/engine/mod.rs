@@ -10,6 +10,7 @@ mod evaluate;
 mod feed;
 mod frozen;
 mod inputs;
+mod meter;
 mod step;
 mod writer;
 
@@ -32,7 +33,9 @@ use ceteris_shared::{
 };
 
 pub use control::{Control, Wish};
+pub use epoch::order;
 pub use evaluate::predict;
+pub use meter::Meter;
 pub use step::Step;
 
 use crate::{
@@ -110,6 +113,7 @@ struct Execution<'a> {
     device: &'a Device,
     control: &'a Control,
     reporter: &'a Reporter<'a>,
+    meter: &'a Meter,
     inputs: Inputs,
     frozen: Frozen<'a>,
     /// The stage whose frozen part is with the writer.
@@ -128,6 +132,20 @@ pub fn train(
     control: &Control,
     report: &mut (dyn FnMut(Report) + Send),
 ) -> Result<Outcome, Error> {
+    train_metered(request, opened, control, &Meter::default(), report)
+}
+
+/// As [`train`]; what it costs is added to `meter`.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_metered(
+    request: &Train,
+    opened: &Opened,
+    control: &Control,
+    meter: &Meter,
+    report: &mut (dyn FnMut(Report) + Send),
+) -> Result<Outcome, Error> {
     let device = &opened.device;
     backend::allocator::suit(request.work.memory == Memory::Low);
     backend::configure(true, request.work.precision == Precision::Tf32)?;
@@ -135,10 +153,10 @@ pub fn train(
     let state = inputs::start(request, inputs.classes(), device)?;
     let reporter: Reporter<'_> = Mutex::new(report);
     tell(&reporter, Report::Started { attempt: request.attempt });
-    let frozen = Frozen::new(request, opened, control, &reporter);
+    let frozen = Frozen::new(request, opened, control, &reporter, meter);
     let classes = inputs.dataset.manifest().classes.clone();
     let written = std::cell::Cell::new(None);
-    let mut execution = Execution { request, device, control, reporter: &reporter, inputs, frozen, written };
+    let mut execution = Execution { request, device, control, reporter: &reporter, meter, inputs, frozen, written };
     thread::scope(|scope| {
         let writer = Writer::start(scope, request.attempt, &request.directory, classes, &reporter);
         let outcome = execution.epochs(state, &writer);
@@ -151,7 +169,7 @@ pub fn train(
 impl Execution<'_> {
     fn epochs(&mut self, state: State, writer: &Writer<'_>) -> Result<Outcome, Error> {
         let State { mut network, optimizer: mut carried, mut progress } = state;
-        let (request, attempt) = (self.request, self.request.attempt);
+        let (request, attempt, meter) = (self.request, self.request.attempt, self.meter);
         let mut count = request.work.epochs.len();
         for work in &request.work.epochs {
             count -= 1;
@@ -162,7 +180,8 @@ impl Execution<'_> {
                 _ => Optimizer::new(&request.work.optimization, &network.trained_parameters()),
             };
             let begun = std::mem::take(&mut progress);
-            if !self.epoch(work, count == 0, &mut network, &mut optimizer, begun, writer)? {
+            let last = count == 0;
+            if !meter.time_epoch(|| self.epoch(work, last, &mut network, &mut optimizer, begun, writer))? {
                 return Ok(Outcome::Stopped);
             }
             carried = Some(optimizer);
@@ -208,7 +227,7 @@ impl Execution<'_> {
                 metrics.extend(self.points(work.epoch, progress.step, Split::Val, predictions)?);
             }
         }
-        let snapshot = self.snapshot(work, network, optimizer);
+        let snapshot = self.meter.time_checkpoint(|| self.snapshot(work, network, optimizer));
         if let Some((name, _)) = snapshot.trained.0.iter().find(|(_, t)| t.values.iter().any(|v| !v.is_finite())) {
             return Err(self.diverged(work, format!("{name} is no longer finite")));
         }
@@ -217,7 +236,7 @@ impl Execution<'_> {
             samples: progress.samples,
             seconds: began.elapsed().as_secs_f64(),
         };
-        Ok(writer.hand_over(Job::Epoch { snapshot, metrics, predictions, spent }))
+        Ok(self.meter.time_checkpoint(|| writer.hand_over(Job::Epoch { snapshot, metrics, predictions, spent })))
     }
 
     /// The state, copied off the device; what is frozen only once in a stage.

@@ -9,7 +9,7 @@ use ceteris_shared::architecture::{Arch, Entry, Part};
 use super::{Mode, Unit, units};
 use crate::{
     backend::{self, Buffers, Compute},
-    tensors::{Error, StateDict},
+    tensors::{self, Error, Source, StateDict},
 };
 
 /// A network whose parts from `first` on are trained.
@@ -32,7 +32,7 @@ impl Network {
     /// # Errors
     /// When a tensor is missing, has another shape, is not finite, or is none of the network's.
     pub fn new(
-        state: &StateDict,
+        state: &dyn Source,
         arch: Arch,
         classes: usize,
         first: Part,
@@ -40,7 +40,8 @@ impl Network {
         device: &Device,
     ) -> Result<Self, Error> {
         let layout = arch.layout(classes);
-        state.check(&layout)?;
+        let expected: Vec<_> = layout.iter().map(|entry| (entry.name.clone(), entry.shape.as_slice())).collect();
+        tensors::check(state, &expected)?;
         let (below, above) = layout.split_at(boundary(&layout, first));
         let load = |entries| Buffers::load(state, entries, compute.float, device);
         Ok(Self {
@@ -50,8 +51,8 @@ impl Network {
             compute,
             device: device.clone(),
             units: units(arch),
-            frozen: load(below),
-            trained: load(above),
+            frozen: load(below)?,
+            trained: load(above)?,
             layout,
         })
     }

@@ -1,13 +1,16 @@
 //! The optimizer's state as a checkpoint keeps it: tensors named after the parameter that they belong to.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use ceteris_shared::{
     architecture::Entry,
     spec::optimization::{Optimization, UpdateRule},
 };
 
 use super::{Memory, Optimizer, groups::elements};
-use crate::tensors::{Contents, Error, HostTensor, StateDict};
+use crate::{
+    backend,
+    tensors::{self, Contents, Error, HostTensor, Source, StateDict},
+};
 
 /// Running mean of the gradient.
 const FIRST: &str = "moment1";
@@ -48,32 +51,31 @@ impl Optimizer {
     /// When the state is not that of exactly these settings and parameters.
     pub fn from_state(
         settings: &Optimization,
-        state: &Contents,
+        state: &dyn Source,
         parameters: &[Entry],
         device: &Device,
     ) -> Result<Self, Error> {
-        let step = state.step.ok_or(Error::Step)?;
+        let step = state.step().ok_or(Error::Step)?;
         let suffixes = if step == 0 { Vec::new() } else { suffixes(settings) };
         let expected: Vec<_> = parameters
             .iter()
             .flat_map(|entry| suffixes.iter().map(|suffix| (named(entry, suffix), entry.shape.as_slice())))
             .collect();
-        state.tensors.check_shapes(&expected)?;
+        tensors::check(state, &expected)?;
+        let count = parameters.iter().map(elements).sum();
         let load = |suffix| {
-            suffixes.contains(&suffix).then(|| {
-                let part = |entry: &Entry| {
-                    let values = state.tensors.0[&named(entry, suffix)].values.clone();
-                    Tensor::from_data(TensorData::new(values, [elements(entry)]), device)
-                };
-                Tensor::cat(parameters.iter().map(part).collect(), 0)
-            })
+            let wanted = suffixes.contains(&suffix).then(|| {
+                let named = parameters.iter().map(|entry| (named(entry, suffix), entry.shape.as_slice()));
+                backend::filled(count, device, |values| tensors::copy_all(state, named, values))
+            });
+            wanted.transpose()
         };
-        let memory = match (load(FIRST), load(SECOND), load(MOMENTUM)) {
+        let memory = match (load(FIRST)?, load(SECOND)?, load(MOMENTUM)?) {
             (Some(first), Some(second), _) => Some(Memory::Moments { first, second }),
             (_, _, Some(buffer)) => Some(Memory::Momentum(buffer)),
             _ => None,
         };
-        Ok(Self { step, memory, average: load(AVERAGE), ..Self::new(settings, parameters) })
+        Ok(Self { step, memory, average: load(AVERAGE)?, ..Self::new(settings, parameters) })
     }
 }
 

@@ -6,7 +6,7 @@ mod norm_relu;
 mod operations;
 mod region;
 
-use std::sync::Arc;
+use std::{ffi::c_void, mem::MaybeUninit, slice, sync::Arc};
 
 use burn::{
     backend::LibTorch,
@@ -26,6 +26,49 @@ use region::{Program, Stage};
 /// Whether libtorch computes on `device`.
 pub(super) fn is_libtorch(device: &Device) -> bool {
     Tensor::<1>::zeros([1], device).without_autodiff().try_into_primitive::<LibTorch>().is_ok()
+}
+
+/// Whether `device` is the processor, with libtorch.
+pub(super) fn is_processor(device: &Device) -> bool {
+    let probe = Tensor::<1>::zeros([1], device).without_autodiff().try_into_primitive::<LibTorch>();
+    probe.is_ok_and(|probe| probe.tensor.device() == tch::Device::Cpu)
+}
+
+/// A flat tensor in the processor's memory with the `count` values that `fill` writes.
+#[allow(unsafe_code)]
+pub(super) fn filled<E>(
+    count: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<f32>]) -> Result<(), E>,
+) -> Result<Tensor<1>, E> {
+    let tensor = tch::Tensor::empty([count as i64], (tch::Kind::Float, tch::Device::Cpu));
+    if count > 0 {
+        ask_for_large_pages(tensor.data_ptr(), count * size_of::<f32>());
+        // SAFETY: a new tensor of so many fp32 values lies in one piece of memory, aligned by libtorch, which nobody
+        // else knows yet; it may be anything, as the type says, and outlives the slice.
+        fill(unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast(), count) })?;
+    }
+    Ok(Tensor::from_primitive::<LibTorch>(TchTensor::new(tensor)))
+}
+
+/// Asks for memory in large pages: the system gives memory out when it is first written, and page by page that takes
+/// longer than to copy values there. Where it has none to give, nothing changes.
+#[allow(unsafe_code)]
+fn ask_for_large_pages(start: *mut c_void, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        let page = rustix::param::page_size();
+        // The pages that belong to this memory alone.
+        let before = start.addr().next_multiple_of(page) - start.addr();
+        let length = bytes.saturating_sub(before) / page * page;
+        if length > 0 {
+            // SAFETY: the pages lie within memory that libtorch has just allocated, and the advice changes no byte.
+            let advised =
+                unsafe { rustix::mm::madvise(start.byte_add(before), length, rustix::mm::Advice::LinuxHugepage) };
+            if let Err(error) = advised {
+                tracing::debug!(%error, "no large pages");
+            }
+        }
+    }
 }
 
 /// The activation after `units`, in inference mode, from `input` `[batch, channels, height, width]`. `buffers` hold the

@@ -1,16 +1,20 @@
 //! Tensors in memory by name, and their files: safetensors, fp32, names and shapes checked before anything is computed.
 
+mod mapped;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
+    mem::MaybeUninit,
     path::{Path, PathBuf},
 };
 
 use burn::tensor::Tensor;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, tensor::TensorView};
+
+pub use mapped::{Joined, Mapped};
 
 use crate::files;
-use ceteris_shared::architecture::Entry;
 
 /// The largest file that is read: DenseNet-121 with its optimizer is 64 MB.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -82,34 +86,102 @@ impl HostTensor {
     }
 }
 
-impl StateDict {
-    /// Checks that exactly the tensors of `layout` are here, well-shaped and finite.
-    ///
-    /// # Errors
-    /// The first tensor that is not so, in the layout's order; then one that is too many.
-    pub fn check(&self, layout: &[Entry]) -> Result<(), Error> {
-        let expected: Vec<_> = layout.iter().map(|entry| (entry.name.clone(), entry.shape.as_slice())).collect();
-        self.check_shapes(&expected)
-    }
+/// Tensors by name, wherever they lie.
+pub trait Source {
+    /// All names.
+    fn names(&self) -> Vec<&str>;
 
-    /// As [`StateDict::check`], with names and shapes alone.
+    /// Extents of a tensor, outermost first. None where there is no such tensor.
+    fn shape(&self, name: &str) -> Option<&[usize]>;
+
+    /// The optimizer's steps, where it is an optimizer's state.
+    fn step(&self) -> Option<u64>;
+
+    /// Copies the values of a tensor, in row-major order, to `values`, which are as many: all of them are written when
+    /// this returns without an error.
     ///
     /// # Errors
-    /// As [`StateDict::check`].
-    pub fn check_shapes(&self, expected: &[(String, &[usize])]) -> Result<(), Error> {
-        for (name, shape) in expected {
-            let tensor = self.0.get(name).ok_or_else(|| Error::Missing { name: name.clone() })?;
-            if tensor.shape != *shape {
-                return Err(Error::Shape { name: name.clone(), found: tensor.shape.clone(), expected: shape.to_vec() });
-            }
-            if tensor.values.iter().any(|value| !value.is_finite()) {
-                return Err(Error::NotFinite { name: name.clone() });
-            }
+    /// When there is no such tensor, or a value is not finite.
+    fn copy(&self, name: &str, values: &mut [MaybeUninit<f32>]) -> Result<(), Error>;
+}
+
+/// Checks that exactly the `expected` tensors are in `source`, well-shaped. Values are checked where they are copied.
+///
+/// # Errors
+/// The first tensor that is not so, in the order of `expected`; then one that is too many.
+pub fn check(source: &dyn Source, expected: &[(String, &[usize])]) -> Result<(), Error> {
+    for (name, shape) in expected {
+        let found = source.shape(name).ok_or_else(|| Error::Missing { name: name.clone() })?;
+        if found != *shape {
+            return Err(Error::Shape { name: name.clone(), found: found.to_vec(), expected: shape.to_vec() });
         }
-        let surplus = self.0.keys().find(|name| !expected.iter().any(|(other, _)| other == *name));
-        surplus.map_or(Ok(()), |name| Err(Error::Unexpected { name: name.clone() }))
+    }
+    let known: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+    let surplus = source.names().into_iter().find(|name| !known.contains(name));
+    surplus.map_or(Ok(()), |name| Err(Error::Unexpected { name: name.to_owned() }))
+}
+
+/// Copies the tensors `named`, one after the other, to `values`, which are as many as all of theirs.
+///
+/// # Errors
+/// As [`Source::copy`].
+pub fn copy_all<'a>(
+    source: &dyn Source,
+    named: impl Iterator<Item = (String, &'a [usize])>,
+    values: &mut [MaybeUninit<f32>],
+) -> Result<(), Error> {
+    let mut rest = values;
+    for (name, shape) in named {
+        let (own, after) = rest.split_at_mut(shape.iter().product());
+        source.copy(&name, own)?;
+        rest = after;
+    }
+    assert!(rest.is_empty(), "the values are as many as the tensors'");
+    Ok(())
+}
+
+impl Source for StateDict {
+    fn names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
     }
 
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.0.get(name).map(|tensor| tensor.shape.as_slice())
+    }
+
+    fn step(&self) -> Option<u64> {
+        None
+    }
+
+    fn copy(&self, name: &str, values: &mut [MaybeUninit<f32>]) -> Result<(), Error> {
+        let tensor = self.0.get(name).ok_or_else(|| Error::Missing { name: name.to_owned() })?;
+        if tensor.values.iter().any(|value| !value.is_finite()) {
+            return Err(Error::NotFinite { name: name.to_owned() });
+        }
+        values.write_copy_of_slice(&tensor.values);
+        Ok(())
+    }
+}
+
+impl Source for Contents {
+    fn names(&self) -> Vec<&str> {
+        self.tensors.names()
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.shape(name)
+    }
+
+    fn step(&self) -> Option<u64> {
+        self.step
+    }
+
+    fn copy(&self, name: &str, values: &mut [MaybeUninit<f32>]) -> Result<(), Error> {
+        self.tensors.copy(name, values)
+    }
+}
+
+impl StateDict {
     /// Puts two states together.
     ///
     /// # Errors
@@ -160,32 +232,12 @@ impl Contents {
     /// # Errors
     /// When it cannot be read, is too large, is no safetensors file, or holds anything but fp32 tensors and `step`.
     pub fn read(file: &Path) -> Result<Self, Error> {
-        let bytes = files::read(file, MAX_FILE_BYTES)?;
-        let malformed = |cause: String| Error::Malformed { file: file.to_owned(), cause };
-        let found = SafeTensors::deserialize(&bytes).map_err(|error| malformed(error.to_string()))?;
-        let mut contents = Self::default();
-        for (name, view) in found.iter() {
-            let wrong = |expected| Error::Type {
-                file: file.to_owned(),
-                name: name.to_owned(),
-                found: format!("{:?} of shape {:?}", view.dtype(), view.shape()),
-                expected,
-            };
-            if name == STEP {
-                let bytes: [u8; 8] = match (view.dtype(), view.shape(), view.data().try_into()) {
-                    (Dtype::I64, [], Ok(bytes)) => bytes,
-                    _ => return Err(wrong("one 64-bit integer")),
-                };
-                contents.step = Some(u64::try_from(i64::from_le_bytes(bytes)).map_err(|_| Error::Step)?);
-            } else if view.dtype() == Dtype::F32 {
-                let values =
-                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-                let tensor = HostTensor { shape: view.shape().to_vec(), values };
-                contents.tensors.0.insert(name.to_owned(), tensor);
-            } else {
-                return Err(wrong("32-bit floating point"));
-            }
-        }
-        Ok(contents)
+        let mapped = Mapped::open(file)?;
+        let tensor = |name: &str| {
+            let (shape, values) = (mapped.shape(name)?.to_vec(), mapped.values(name)?);
+            Some((name.to_owned(), HostTensor { shape, values }))
+        };
+        let tensors = mapped.names().into_iter().filter_map(tensor).collect();
+        Ok(Self { tensors: StateDict(tensors), step: mapped.step() })
     }
 }
