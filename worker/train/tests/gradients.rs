@@ -231,14 +231,19 @@ fn twenty_steps_of_adam_have_pytorchs_losses() {
     let settings = Optimization::default();
     let loss = CrossEntropy::new(&settings, &[1; CLASSES]);
     let step = Step { loss: &loss, accumulate: 1, lr: 1e-3 };
-    for compute in computes(Float::Fp64) {
+    // Every setting once: their gradients were compared in all combinations.
+    for (channels_last, low_memory) in [(true, false), (false, true)] {
+        let compute = Compute { float: Float::Fp64, channels_last, low_memory };
         let mut network = material.network(arch, Part::Stem, compute);
         let mut optimizer = Optimizer::new(&settings, &network.trained_parameters());
         let images = material.images(Float::Fp64);
+        let mut furthest = 0.0;
         for (number, expected) in (1..).zip(expected) {
             let got = step.make(&mut network, &mut optimizer, images.clone(), &Targets::new(&LABELS));
             let off = (got - expected).abs() / expected.abs();
             assert!(off <= 1e-9, "{compute:?}: the loss of step {number} is {got} and not {expected}");
+            furthest = f64::max(furthest, off);
         }
+        eprintln!("{compute:?}: losses differ by {furthest:e}");
     }
 }
