@@ -72,7 +72,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
 fn options(arguments: &Arguments) -> Outcome<Options> {
     let published = arguments.folder.join("train").is_dir();
     let drawn = || {
-        Ok::<_, Box<dyn std::error::Error>>(SplitChoice::Drawn { fractions: Fractions::new(0.5, 0.25, 0.25)?, seed: 0 })
+        Ok::<_, Box<dyn std::error::Error>>(SplitChoice::Drawn { fractions: Fractions::new(1.0, 0.0, 0.0)?, seed: 0 })
     };
     Ok(Options {
         folder: arguments.folder.clone(),

@@ -62,11 +62,13 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:
   ceteris data import chest_xray --name kermany --group-by patient
-  ceteris data show kermany")]
+  ceteris data show kermany
+  ceteris data preview kermany --augment strong@1 -o sheet.png")]
 pub enum Data {
     Import(Box<commands::data_import::Options>),
     Ls(commands::data_ls::Options),
     Show(commands::data_show::Options),
+    Preview(Box<commands::data_preview::Options>),
 }
 
 /// Import initial weights and list them.

@@ -7,6 +7,7 @@ mod args;
 mod checkpoint_file;
 mod client;
 mod commands;
+mod contact_sheet;
 mod context;
 mod failure;
 mod output;

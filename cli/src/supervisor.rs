@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A worker that ran this long did not crash at its start: pauses begin anew.
 const STABLE: Duration = Duration::from_secs(60);
 /// How long a worker may take to end after it was asked to.
-const GRACE: Duration = Duration::from_secs(15);
+const GRACE: Duration = Duration::from_secs(30);
 /// How much of the log's end is shown, at most.
 const SHOWN_BYTES: u64 = 4096;
 const SHOWN_LINES: usize = 8;

@@ -108,3 +108,29 @@ fn completions_are_printed_for_every_shell() {
         assert!(output.status.success() && script.contains("ceteris") && script.contains("compare"), "{shell}");
     }
 }
+
+#[test]
+fn a_preview_of_a_folder_is_a_picture_that_is_not_overwritten() {
+    let root = tempfile::tempdir().expect("a folder");
+    for (class, grey) in [("NORMAL", 40), ("SICK", 200)] {
+        let folder = root.path().join("images/train").join(class);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        image::GrayImage::from_pixel(20, 20, image::Luma([grey])).save(folder.join("1.png")).expect("written");
+    }
+    let path = |name: &str| root.path().join(name).to_str().expect("UTF-8").to_owned();
+    let preview = |to: &str, more: &[&str]| {
+        let (images, to) = (path("images"), path(to));
+        let policy = if more.is_empty() { "strong@1" } else { more[0] };
+        let arguments = ["data", "preview", &images, "--augment", policy, "--image-size", "32", "-o", &to];
+        told(&ceteris(&[&arguments, more.get(1..).unwrap_or_default()].concat()))
+            .replace(root.path().to_str().expect("UTF-8"), "FOLDER")
+    };
+    insta::assert_snapshot!(
+        preview("sheet.png", &["light@1", "--epochs", "3", "--output", "json"]).replace(char::is_numeric, "0")
+    );
+    let sheet = image::open(path("sheet.png")).expect("a picture");
+    assert_eq!((sheet.width(), sheet.height()), (4 + 4 * 36, 4 + 2 * 36));
+    insta::assert_snapshot!(preview("sheet.png", &[]));
+    insta::assert_snapshot!(preview("sheet.jpeg", &[]));
+    insta::assert_snapshot!(preview("other.png", &["weak"]));
+}

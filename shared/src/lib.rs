@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod architecture;
+pub mod augment;
 pub mod checkpoint;
 pub mod compare;
 pub mod dataset;

@@ -25,6 +25,12 @@ pub enum Purpose {
     Split = 4,
     /// The signs of one random pattern of a sign-flip test; the sample is the pattern's index.
     SignFlip = 5,
+    /// The elastic displacement field of one sample in one epoch.
+    Elastic = 6,
+    /// The noise on one sample in one epoch.
+    Noise = 7,
+    /// The partner and the weight of one sample's blend in one epoch.
+    Mixup = 8,
 }
 
 /// The stream of numbers that belongs to one (seed, epoch, sample, purpose).
@@ -41,6 +47,11 @@ pub fn draw(seed: u64, epoch: Epoch, sample: u64, purpose: Purpose) -> Draws {
 }
 
 impl Draws {
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
     /// Uniform in [0, 1), with 53 random bits.
     pub fn uniform(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)

@@ -18,6 +18,7 @@ use crate::{
     attempts::{Attempts, Wish},
     cache::Cache,
     config::Config,
+    features::{self, Features},
     launcher::{self, Launcher, Trainer, TrainerLog},
     session::{self, Identity, Outbox, Session, Starts},
     slot::{Shared, Slot, Taken},
@@ -38,6 +39,8 @@ pub enum Error {
     State(#[from] state::Error),
     #[error(transparent)]
     Store(#[from] ceteris_blob::Error),
+    #[error("the folder of features in the state folder cannot be used: {0}")]
+    Features(String),
     #[error(transparent)]
     Trainer(#[from] launcher::Error),
     #[error(
@@ -50,6 +53,12 @@ pub enum Error {
     Spool(#[from] spool::Error),
     #[error("a part of the agent broke: {0}")]
     Broken(String),
+}
+
+impl From<features::Error> for Error {
+    fn from(error: features::Error) -> Self {
+        Self::Features(error.to_string())
+    }
 }
 
 /// Runs an agent until `shutdown`. Attempts are then stopped at once and reported as stopped; what was not acknowledged
@@ -69,10 +78,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let attempts = Arc::new(Attempts::default());
     let outbox = Outbox::new(spool);
     let store = blobs.store_id();
+    let patience = config.limits.store_patience;
+    let features = Features::open(state.features(), config.features_bytes, blobs.clone(), patience).await?;
     let shared = Arc::new(Shared {
         attempts: Arc::clone(&attempts),
         outbox: outbox.clone(),
-        cache: Cache::new(state.cache(), blobs, config.limits.store_patience),
+        cache: Cache::new(state.cache(), blobs, patience),
+        features,
         limits: config.limits.clone(),
         folder: state.attempts(),
         environment: environment.clone(),

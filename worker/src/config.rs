@@ -11,6 +11,8 @@ use serde::Deserialize;
 
 /// Where a coordinator on this machine listens.
 pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7417";
+/// Bytes of features that are kept on the local disk, unless it is told.
+const FEATURES_BYTES: u64 = 20_000_000_000;
 /// Most attempts that one agent runs at once.
 const MAX_SLOTS: u32 = 64;
 /// Longest token.
@@ -25,7 +27,7 @@ const MAX_TOKEN_CHARS: usize = 4096;
         ceteris-worker --coordinator http://head:7417 --store s3://ceteris/main --device cuda:0 --device cuda:1\n  \
         ceteris-worker --config worker.toml\n\n\
         A file has the same names: coordinator, store, state, name, slots, device = [\"cuda:0\"], threads, trainer,\n\
-        token_file, log_format. The token itself may stand in CETERIS_TOKEN; credentials of an S3 store stand in AWS_…"
+        features_bytes, token_file, log_format. The token itself may stand in CETERIS_TOKEN; credentials of an S3 store stand in AWS_…"
 )]
 pub struct Arguments {
     /// A TOML file with settings; flags and the environment go before it
@@ -55,6 +57,9 @@ pub struct Arguments {
     /// The trainer program [default: ceteris-train beside this program, else on PATH]
     #[arg(long, env = "CETERIS_TRAINER", value_name = "FILE")]
     pub trainer: Option<PathBuf>,
+    /// Most bytes of features of frozen parts to keep in the state folder; 0 keeps none [default: 20000000000]
+    #[arg(long, env = "CETERIS_FEATURES_BYTES", value_name = "BYTES")]
+    pub features_bytes: Option<u64>,
     /// A file that holds the token to show to the coordinator
     #[arg(long, env = "CETERIS_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
@@ -86,6 +91,7 @@ struct File {
     device: Option<Vec<String>>,
     threads: Option<u32>,
     trainer: Option<PathBuf>,
+    features_bytes: Option<u64>,
     token_file: Option<PathBuf>,
     log_format: Option<LogFormat>,
 }
@@ -123,8 +129,10 @@ pub struct Limits {
     pub spool_bytes: u64,
     /// How long a trainer may take to load libtorch and open its device.
     pub trainer_start: Duration,
-    /// How long a trainer may take to obey a stop at once, before it is killed.
+    /// How long a trainer may take to obey a stop at once, its last checkpoint included, before it is killed.
     pub stop_grace: Duration,
+    /// How long what a trainer left may still go up after a stop at once.
+    pub upload_grace: Duration,
     /// How long a store that fails is tried again, for one object.
     pub store_patience: Duration,
     /// Longest wait between two tries to reach the coordinator.
@@ -138,7 +146,8 @@ impl Default for Limits {
         Self {
             spool_bytes: 1 << 30,
             trainer_start: Duration::from_secs(120),
-            stop_grace: Duration::from_secs(5),
+            stop_grace: Duration::from_secs(15),
+            upload_grace: Duration::from_secs(10),
             store_patience: Duration::from_secs(300),
             reconnect: Duration::from_secs(15),
             restart: Duration::from_secs(30),
@@ -161,6 +170,8 @@ pub struct Config {
     pub slots: Vec<SlotConfig>,
     /// The trainer program.
     pub trainer: PathBuf,
+    /// Most bytes of features to keep; 0 keeps none.
+    pub features_bytes: u64,
     /// What to show to the coordinator.
     pub token: Option<Token>,
     /// How messages are printed.
@@ -247,6 +258,7 @@ impl Config {
                 machine.processors,
             )?,
             trainer: trainer(arguments.trainer.or(file.trainer), machine)?,
+            features_bytes: arguments.features_bytes.or(file.features_bytes).unwrap_or(FEATURES_BYTES),
             token: token(arguments.token_file.or(file.token_file), machine.token.clone())?,
             log_format: arguments.log_format.or(file.log_format).unwrap_or_default(),
             limits: Limits::default(),

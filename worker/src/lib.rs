@@ -3,7 +3,8 @@
 //!
 //! [`agent`] wires the parts together. [`session`] is the one connection to the coordinator and the outbox behind it;
 //! [`spool`] keeps events on disk until they are acknowledged. Each [`slot`] executes one attempt at a time: it fetches
-//! and verifies the inputs ([`cache`]), tells its trainer process what to do ([`launcher`]), and stores what comes out.
+//! and verifies the inputs ([`cache`]), tells its trainer process what to do ([`launcher`]), and stores what comes out;
+//! what frozen parts of networks give is kept and shared (`features`).
 //! The agent links no libtorch and trains nothing itself; whatever a trainer does to its process is an exit status here.
 
 pub mod agent;
@@ -11,6 +12,7 @@ mod attempts;
 mod backoff;
 pub mod cache;
 pub mod config;
+mod features;
 pub mod launcher;
 pub mod session;
 mod slot;

@@ -1,7 +1,10 @@
 //! One device: takes attempts one after the other, and keeps a trainer warm between them.
 
+mod check;
 mod execution;
+mod features;
 mod inputs;
+mod newest;
 mod upload;
 
 use std::{
@@ -27,6 +30,7 @@ use crate::{
     backoff,
     cache::Cache,
     config::Limits,
+    features::Features,
     launcher::{self, Launcher, Trainer},
     session::Outbox,
     spool,
@@ -68,6 +72,7 @@ pub(crate) struct Shared {
     pub attempts: Arc<Attempts>,
     pub outbox: Outbox,
     pub cache: Cache,
+    pub features: Features,
     pub limits: Limits,
     /// Where attempts have their folders.
     pub folder: PathBuf,
@@ -174,8 +179,9 @@ impl Slot {
             Err(failure) => return Ok(Outcome::Failed(failure)),
         };
         let (outcome, trainer) = execution::Execution::new(&self.shared, train, wish, self.launcher.log())
-            .run(trainer, &folder.epochs, &mut self.crashes)
+            .run(trainer, &mut self.crashes)
             .await?;
+        drop(folder);
         if trainer.is_none() {
             self.crashes += 1;
             self.last_crash = Some(Instant::now());
@@ -201,6 +207,7 @@ impl Slot {
             external,
             start: weights,
             directory: folder.epochs.clone(),
+            features: self.shared.features.folder(),
         };
         let trainer = self.ready_trainer().await?;
         Ok((folder, train, trainer))

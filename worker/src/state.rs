@@ -5,6 +5,7 @@
 //! worker-id   who it is to the coordinator; its event numbers go with it
 //! spool/      events not yet acknowledged
 //! cache/      data sets and weights, by digest
+//! features/   what frozen parts of networks give, by key; no more than its limit
 //! attempts/   what trainers write; emptied at start, since no trainer outlives its agent
 //! logs/       what trainers print
 //! ```
@@ -55,7 +56,7 @@ impl State {
             let path = path.to_owned();
             move |source| Error::Io { path, source }
         };
-        for folder in ["spool", "cache", "attempts", "logs"] {
+        for folder in ["spool", "cache", "features", "attempts", "logs"] {
             let folder = root.join(folder);
             fs::create_dir_all(&folder).map_err(at(&folder))?;
         }
@@ -91,6 +92,11 @@ impl State {
     /// Where the cache lies.
     pub fn cache(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// Where sets of features lie.
+    pub fn features(&self) -> PathBuf {
+        self.root.join("features")
     }
 
     /// Where attempts have their folders.

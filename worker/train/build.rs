@@ -1,5 +1,5 @@
 //! Tells the linker where libtorch lies, so that the trainer finds it at run time without an environment variable, and
-//! compiles the few lines that set what libtorch keeps for the whole process.
+//! compiles the C++ of our own operations.
 
 use std::{env, fs, path::Path};
 
@@ -26,17 +26,46 @@ fn main() {
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", library.display());
     println!("cargo::rustc-env=CETERIS_LIBTORCH_VERSION={}", version(Path::new(&root)));
     let include = env::var_os("LIBTORCH_INCLUDE").filter(|root| !root.is_empty()).unwrap_or(root);
-    const CONTEXT: &str = "src/backend/libtorch/context.cpp";
-    println!("cargo::rerun-if-changed={CONTEXT}");
-    let include = Path::new(&include).join("include");
-    cc::Build::new()
+    compile(&Path::new(&include).join("include"));
+}
+
+/// Compiles our few C++ files: what libtorch's C++ has and tch does not reach.
+fn compile(include: &Path) {
+    const FOLDER: &str = "src/backend/libtorch";
+    println!("cargo::rerun-if-changed={FOLDER}");
+    let x86 = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|architecture| architecture == "x86_64");
+    let mut operations = cc::Build::new();
+    operations
         .cpp(true)
         .std("c++17")
+        .opt_level(2)
         .include(include.join("torch/csrc/api/include"))
         .include(include)
-        .flag_if_supported("-Wno-unused-parameter")
-        .file(CONTEXT)
-        .compile("ceteris_context");
+        .warnings(false)
+        .file(format!("{FOLDER}/context.cpp"))
+        .file(format!("{FOLDER}/norm_relu.cpp"));
+    if x86 {
+        operations.define("CETERIS_X86", None);
+    }
+    operations.compile("ceteris_operations");
+    // One copy of the kernels for each instruction set that libtorch dispatches to.
+    let all: &[(&str, &[&str])] = if x86 {
+        &[
+            ("scalar", &[]),
+            ("avx2", &["-mavx2", "-mfma"]),
+            ("avx512", &["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"]),
+        ]
+    } else {
+        &[("scalar", &[])]
+    };
+    for (capability, flags) in all {
+        let mut kernels = cc::Build::new();
+        kernels.cpp(true).std("c++17").opt_level(3).flag("-ffp-contract=off").define("CETERIS_CAPABILITY", *capability);
+        for flag in *flags {
+            kernels.flag(flag);
+        }
+        kernels.file(format!("{FOLDER}/kernels.cpp")).compile(&format!("ceteris_kernels_{capability}"));
+    }
 }
 
 /// The version that libtorch's archive (`build-version`) or PyTorch's package (`version.py`) states.

@@ -130,7 +130,7 @@ fn exists(path: &Path) -> Failure {
 }
 
 /// Written aside and then renamed: the file is there as a whole or not at all.
-fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
     let writing = |error: &std::io::Error| Failure::io(format!("write {}", path.display()), error);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut aside = tempfile::Builder::new()

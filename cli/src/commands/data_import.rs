@@ -146,7 +146,8 @@ async fn import(global: &Global, options: import::Options) -> Result<Imported, F
     imported.map_err(|error| refused(&error))
 }
 
-fn refused(error: &import::Error) -> Failure {
+/// Who must act on a folder that cannot be read.
+pub(super) fn refused(error: &import::Error) -> Failure {
     match error {
         import::Error::Read { path, source } => Failure::io(format!("read {}", path.display()), source),
         import::Error::Scratch { path, source } => Failure::io(format!("write {}", path.display()), source)

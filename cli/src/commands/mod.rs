@@ -8,6 +8,7 @@ pub mod completions;
 pub mod coordinator;
 pub mod data_import;
 pub mod data_ls;
+pub mod data_preview;
 pub mod data_show;
 pub mod explain;
 pub mod logs;
@@ -38,6 +39,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Data(Data::Import(options)) => options.run(global).await,
         Command::Data(Data::Ls(options)) => options.run(global).await,
         Command::Data(Data::Show(options)) => options.run(global).await,
+        Command::Data(Data::Preview(options)) => options.run(global).await,
         Command::Weights(Weights::Import(options)) => options.run(global).await,
         Command::Weights(Weights::Ls(options)) => options.run(global).await,
         Command::Plan(options) => options.run(global).await,

@@ -6,6 +6,8 @@
 //! blocks that its frame needs, no more and no less. Of progressive pictures only the structure is checked. What
 //! follows the end marker is ignored, as cameras and archives add things there.
 
+use super::huffman::{Bits, Step, Table, block};
+
 /// What is wrong with a JPEG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -103,30 +105,15 @@ impl State {
             let (lengths, rest) = rest.split_first_chunk::<16>().ok_or(FAULT)?;
             let count = lengths.iter().map(|n| usize::from(*n)).sum();
             let (symbols, rest) = rest.split_at_checked(count).ok_or(FAULT)?;
-            let tables = if head >> 4 == 0 { &mut self.direct } else { &mut self.alternating };
-            *tables.get_mut(usize::from(head & 15)).ok_or(FAULT)? = Some(Table::new(lengths, symbols).ok_or(FAULT)?);
+            let (tables, step): (_, fn(u8) -> Option<Step>) = match head >> 4 {
+                0 => (&mut self.direct, Table::direct),
+                _ => (&mut self.alternating, Table::alternating),
+            };
+            let table = Table::new(lengths, symbols, step).ok_or(FAULT)?;
+            *tables.get_mut(usize::from(head & 15)).ok_or(FAULT)? = Some(table);
             body = rest;
         }
         Ok(())
-    }
-}
-
-/// A Huffman table as a look-up by the next 16 bits: length in the high byte, symbol in the low; length 0 is no code.
-struct Table(Vec<u16>);
-
-impl Table {
-    fn new(lengths: &[u8; 16], symbols: &[u8]) -> Option<Self> {
-        let mut table = vec![0; 1 << 16];
-        let mut next = 0;
-        let mut symbols = symbols.iter();
-        for (length, count) in (1u16..).zip(lengths) {
-            for _ in 0..*count {
-                let span = 1usize << (16 - length);
-                table.get_mut(next..next + span)?.fill(length << 8 | u16::from(*symbols.next()?));
-                next += span;
-            }
-        }
-        Some(Self(table))
     }
 }
 
@@ -211,7 +198,7 @@ impl<'tables> Scan<'tables> {
 
     /// Reads the scan's codes from `at` on and gives the place of the marker behind it.
     fn walk(&self, bytes: &[u8], at: usize) -> Result<usize, Fault> {
-        let mut bits = Bits { bytes, at, buffer: 0, count: 0 };
+        let mut bits = Bits::new(bytes, at);
         for unit in 0..self.units {
             if unit > 0 && self.restart_interval > 0 && unit % self.restart_interval == 0 {
                 bits.restart(unit / self.restart_interval - 1)?;
@@ -221,102 +208,6 @@ impl<'tables> Scan<'tables> {
             }
         }
         bits.end()
-    }
-}
-
-/// Reads the codes of one block of 64 coefficients (T.81 F.2.2).
-fn block(bits: &mut Bits<'_>, direct: &Table, alternating: &Table) -> Result<(), Fault> {
-    let size = bits.symbol(direct)?;
-    bits.skip(size)?;
-    let mut coefficient = 1;
-    while coefficient < 64 {
-        let symbol = bits.symbol(alternating)?;
-        let (zeros, size) = (symbol >> 4, symbol & 15);
-        match (zeros, size) {
-            (15, 0) => coefficient += 16,
-            (_, 0) => return Ok(()),
-            _ => {
-                coefficient += zeros + 1;
-                bits.skip(size)?;
-            }
-        }
-    }
-    if coefficient == 64 { Ok(()) } else { Err(Fault::Corrupt) }
-}
-
-/// Entropy-coded bits, most significant first, up to the next marker.
-struct Bits<'bytes> {
-    bytes: &'bytes [u8],
-    at: usize,
-    /// The next `count` bits are its most significant.
-    buffer: u64,
-    count: u32,
-}
-
-impl Bits<'_> {
-    /// Fills the buffer from what lies before the next marker.
-    fn fill(&mut self) {
-        while self.count <= 56 {
-            match self.bytes.get(self.at..) {
-                Some([0xff, 0x00, ..]) => self.push(0xff, 2),
-                Some([0xff, ..]) | Some([]) | None => return,
-                Some([byte, ..]) => self.push(*byte, 1),
-            }
-        }
-    }
-
-    fn push(&mut self, byte: u8, bytes: usize) {
-        self.buffer |= u64::from(byte) << (56 - self.count);
-        self.count += 8;
-        self.at += bytes;
-    }
-
-    fn skip(&mut self, count: u8) -> Result<(), Fault> {
-        if self.count < u32::from(count) {
-            self.fill();
-        }
-        if count > 16 {
-            return Err(Fault::Corrupt);
-        }
-        self.count = self.count.checked_sub(count.into()).ok_or(Fault::TooShort)?;
-        self.buffer <<= count;
-        Ok(())
-    }
-
-    fn symbol(&mut self, table: &Table) -> Result<u8, Fault> {
-        if self.count < 16 {
-            self.fill();
-        }
-        let [length, symbol] = table.0[(self.buffer >> 48) as usize].to_be_bytes();
-        match length {
-            0 if self.count < 16 => Err(Fault::TooShort),
-            0 => Err(Fault::Corrupt),
-            _ => self.skip(length).map(|()| symbol),
-        }
-    }
-
-    /// The place of the marker that ends this stretch, of which fewer than 8 padding bits may be left.
-    fn end(&mut self) -> Result<usize, Fault> {
-        self.fill();
-        if self.count >= 8 {
-            return Err(Fault::TooLong);
-        }
-        (self.buffer, self.count) = (0, 0);
-        let mut at = self.at;
-        while self.bytes.get(at..at + 2) == Some(&[0xff, 0xff]) {
-            at += 1;
-        }
-        if self.bytes.len() < at + 2 { Err(Fault::Truncated) } else { Ok(at) }
-    }
-
-    /// Passes the restart marker number `index`, counted modulo 8.
-    fn restart(&mut self, index: u32) -> Result<(), Fault> {
-        let at = self.end()?;
-        if self.bytes[at + 1] != 0xd0 + (index % 8) as u8 {
-            return Err(Fault::Corrupt);
-        }
-        self.at = at + 2;
-        Ok(())
     }
 }
 

@@ -10,11 +10,13 @@
 
 mod decode;
 mod error;
+mod huffman;
 mod jpeg;
 mod layout;
 mod listing;
 mod pack;
 mod patients;
+mod peek;
 mod splits;
 pub mod summary;
 mod tree;
@@ -27,6 +29,7 @@ use tempfile::TempDir;
 pub use decode::{MAX_PIXELS, Picture, decode};
 pub use error::{Error, Refusal, Refused};
 pub use patients::{Patients, Pattern};
+pub use peek::{Peeked, in_turn, peek};
 pub use splits::{Fractions, assign};
 
 /// The largest image file that is read.

@@ -90,7 +90,7 @@ pub fn pack(
 }
 
 /// The file's digest and its picture.
-fn load(folder: &Path, candidate: &Candidate, size: u32) -> Result<(Digest, Picture), Refusal> {
+pub fn load(folder: &Path, candidate: &Candidate, size: u32) -> Result<(Digest, Picture), Refusal> {
     let unreadable = |error: std::io::Error| Refusal::Unreadable(error.to_string());
     let file = File::open(folder.join(&candidate.file)).map_err(unreadable)?;
     let mut bytes = Vec::new();

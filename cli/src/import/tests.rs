@@ -157,6 +157,32 @@ fn an_unwritable_scratch_folder_is_named() {
     assert!(error.to_string().starts_with("cannot write /no/such/place: "), "{error}");
 }
 
+#[test]
+fn a_peek_shows_the_first_images_of_each_class_in_turn() {
+    let root = folder(&SMALL);
+    fs::write(root.path().join("train/NORMAL/broken.png"), "no image").unwrap();
+    let peeked = peek(root.path(), 8, 4).unwrap();
+    let files: Vec<&str> = peeked.iter().map(|peeked| peeked.file.as_str()).collect();
+    let order = [
+        "train/SICK/person1_virus_1.png",
+        "train/NORMAL/person2_virus_1.png",
+        "val/SICK/person4_virus_1.png",
+        "train/NORMAL/person3_virus_1.png",
+    ];
+    assert_eq!(files, order);
+    let imported = run(&options(root.path())).unwrap();
+    for peeked in &peeked {
+        let sample = imported.manifest.samples.iter().find(|sample| sample.file == peeked.file).unwrap();
+        assert_eq!(sample.pixels, Digest::of(&peeked.pixels));
+    }
+    fs::remove_file(root.path().join("train/NORMAL/broken.png")).unwrap();
+    for peeked in peek(root.path(), 8, 6).unwrap() {
+        assert_eq!(imported.manifest.samples[peeked.sample as usize].file, peeked.file);
+    }
+    let empty = tempfile::tempdir().unwrap();
+    assert!(peek(empty.path(), 8, 4).unwrap_err().to_string().starts_with("there is no image"));
+}
+
 /// The folder of real data, or a note that the test is skipped.
 fn shared_data(test: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");

@@ -8,12 +8,14 @@ mod fetched;
 #[cfg(test)]
 pub mod fixtures;
 mod plan;
+mod preview;
 pub mod watch;
 
 use ceteris_shared::spec::{Augment, ResolvedStage, Schedule};
 
 pub use dataset::{Import, ImportRefusal};
 pub use fetched::Fetched;
+pub use preview::{Preview, PreviewRow};
 
 /// A score, to four decimals; `-` where it is undefined.
 fn score(value: Option<f64>) -> String {

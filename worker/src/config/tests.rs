@@ -26,6 +26,7 @@ fn defaults_are_this_machine() {
     assert_eq!((config.name.as_str(), config.state), ("node", PathBuf::from("/state")));
     assert_eq!(config.slots, [SlotConfig { device: "cpu".to_owned(), threads: 8 }]);
     assert_eq!(config.trainer, PathBuf::from("ceteris-train"));
+    assert_eq!(config.features_bytes, 20_000_000_000);
 }
 
 #[test]
@@ -39,12 +40,17 @@ fn processors_are_divided_and_gpus_are_slots() {
 #[test]
 fn flags_go_before_the_file() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), "store = \"from-file\"\nname = \"from-file\"\nslots = 2\nlog_format = \"json\"\n")
-        .expect("it is written");
+    std::fs::write(
+        file.path(),
+        "store = \"from-file\"\nname = \"from-file\"\nslots = 2\nlog_format = \"json\"\nfeatures_bytes = 7\n",
+    )
+    .expect("it is written");
     let path = file.path().to_string_lossy();
     let config = load(&["--config", &path, "--name", "flag"], &machine()).expect("it is complete");
     assert_eq!((config.store.as_str(), config.name.as_str(), config.slots.len()), ("from-file", "flag", 2));
-    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!((config.log_format, config.features_bytes), (LogFormat::Json, 7));
+    let config = load(&["--config", &path, "--features-bytes", "0"], &machine()).expect("it is complete");
+    assert_eq!(config.features_bytes, 0);
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! One attempt, from the request to the trainer to its outcome.
 //!
 //! Listens to the trainer, to what is wished of the attempt and to the uploader at once. Nothing that the trainer says
-//! is believed without a check: only the epochs that were asked for, in their order, with their keys and inside their
-//! folder, are stored.
+//! is believed without a check: only the epochs that were asked for and steps of them, in their order, with their keys
+//! and inside their folders, are stored.
 
-use std::{collections::VecDeque, path::Path, sync::Arc, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
 use ceteris_proto::fleet::{EventKind, Progress};
 use ceteris_shared::{
+    features::FeatureKey,
     ids::Attempt,
-    plan::EpochWork,
     trainer::{EpochReport, FailureCause, Report, Request, Train},
 };
 use tokio::{
@@ -19,7 +19,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Outcome, Shared, upload};
+use super::{
+    Failure, Outcome, Shared,
+    check::{Expected, step_folder},
+    features::Asked,
+    newest::Newest,
+    upload,
+};
 use crate::{
     attempts::{Wish, stronger},
     launcher::{Error as TrainerError, Trainer, TrainerLog},
@@ -28,15 +34,15 @@ use crate::{
 
 /// How often lines are collected for the coordinator.
 const LOG_INTERVAL: Duration = Duration::from_millis(500);
-/// How long finished epochs may still go up after a stop at once.
-const DRAIN: Duration = Duration::from_secs(3);
 
 pub(super) struct Execution<'a> {
     shared: &'a Arc<Shared>,
     attempt: Attempt,
     train: Option<Train>,
-    /// The epochs that are still to be reported.
-    expected: VecDeque<EpochWork>,
+    /// What the trainer writes to.
+    directory: PathBuf,
+    /// What is still to be reported.
+    expected: Expected,
     wish: watch::Receiver<Wish>,
     log: &'a Arc<TrainerLog>,
     /// The strongest stop that the trainer was told.
@@ -47,6 +53,9 @@ pub(super) struct Execution<'a> {
     failure: Option<Failure>,
     /// Epochs that wait for the uploader. While one does, the trainer is not listened to, and soon waits too.
     waiting: VecDeque<EpochReport>,
+    /// A step that waits for the uploader; nobody waits for it.
+    step: Arc<Newest>,
+    features: Asked,
     /// Ends the uploader.
     cancel: CancellationToken,
 }
@@ -56,6 +65,7 @@ enum Next {
     Report(Result<Report, TrainerError>),
     Room(mpsc::OwnedPermit<EpochReport>),
     Uploaded(Result<(), upload::Error>),
+    Features(FeatureKey, bool),
     Wish(Wish),
     Tick,
     Kill,
@@ -81,7 +91,8 @@ impl<'a> Execution<'a> {
         Self {
             shared,
             attempt: train.attempt,
-            expected: train.work.epochs.iter().cloned().collect(),
+            directory: train.directory.clone(),
+            expected: Expected::of(&train),
             train: Some(train),
             wish,
             log,
@@ -89,6 +100,8 @@ impl<'a> Execution<'a> {
             kill_at: None,
             failure: None,
             waiting: VecDeque::new(),
+            step: Arc::default(),
+            features: Asked::new(shared.features.clone()),
             cancel: CancellationToken::new(),
         }
     }
@@ -97,7 +110,6 @@ impl<'a> Execution<'a> {
     pub(super) async fn run(
         mut self,
         mut trainer: Trainer,
-        directory: &Path,
         crashes: &mut u32,
     ) -> Result<(Outcome, Option<Trainer>), spool::Error> {
         let Some(train) = self.train.take() else {
@@ -107,13 +119,14 @@ impl<'a> Execution<'a> {
         let uploader = upload::Uploader {
             shared: Arc::clone(self.shared),
             work: train.work.clone(),
-            directory: directory.into(),
+            directory: self.directory.clone(),
+            steps: Arc::clone(&self.step),
             cancel: self.cancel.clone(),
         };
         let mut uploads = tokio::spawn(uploader.run(queue));
 
         let part = match trainer.send(&Request::Train(Box::new(train))).await {
-            Ok(()) => self.follow(&mut trainer, &epochs, &mut uploads, directory, crashes).await,
+            Ok(()) => self.follow(&mut trainer, &epochs, &mut uploads, crashes).await,
             Err(error) => Ok(Part::Lost(Failure::infrastructure(error))),
         };
         let (outcome, trainer) = match part {
@@ -132,19 +145,23 @@ impl<'a> Execution<'a> {
                 return Err(error);
             }
         };
-        drop(epochs);
-        let uploaded = self.drain(uploads).await?;
+        let uploaded = self.drain(epochs, uploads).await?;
+        let abandoned = *self.wish.borrow() == Wish::Abandon;
+        if abandoned {
+            self.features.revoke();
+        }
         let outcome = match (self.failure.take(), uploaded) {
-            _ if *self.wish.borrow() == Wish::Abandon => Outcome::Abandoned,
+            _ if abandoned => Outcome::Abandoned,
             (Some(failure), _) | (None, Some(failure)) => Outcome::Failed(failure),
             (None, None) => outcome,
         };
         Ok((outcome, trainer))
     }
 
-    /// Waits until all epochs are committed; after a stop at once, only for a moment.
+    /// Waits until all epochs and the last step are committed; after a stop at once, only for a while.
     async fn drain(
         &mut self,
+        epochs: mpsc::Sender<EpochReport>,
         mut uploads: JoinHandle<Result<(), upload::Error>>,
     ) -> Result<Option<Failure>, spool::Error> {
         if self.failure.is_some() {
@@ -153,11 +170,22 @@ impl<'a> Execution<'a> {
         let mut wish = self.wish.clone();
         let hurry = async {
             if stronger(&mut wish, &Wish::StopAfterEpoch).await == Wish::StopNow {
-                let _ = tokio::time::timeout(DRAIN, stronger(&mut wish, &Wish::StopNow)).await;
+                let _ =
+                    tokio::time::timeout(self.shared.limits.upload_grace, stronger(&mut wish, &Wish::StopNow)).await;
             }
         };
+        let waiting = std::mem::take(&mut self.waiting);
+        let all = async {
+            for report in waiting {
+                if epochs.send(report).await.is_err() {
+                    break;
+                }
+            }
+            drop(epochs);
+            (&mut uploads).await
+        };
         let result = tokio::select! {
-            result = &mut uploads => result,
+            result = all => result,
             () = hurry => {
                 // Not aborted: an event that is being written down must not come to stand after the attempt's end.
                 self.cancel.cancel();
@@ -176,7 +204,6 @@ impl<'a> Execution<'a> {
         trainer: &mut Trainer,
         epochs: &mpsc::Sender<EpochReport>,
         uploads: &mut JoinHandle<Result<(), upload::Error>>,
-        directory: &Path,
         crashes: &mut u32,
     ) -> Result<Part, spool::Error> {
         let mut tick = interval(LOG_INTERVAL);
@@ -191,12 +218,13 @@ impl<'a> Execution<'a> {
                     Err(_) => Next::Tick,
                 },
                 result = &mut *uploads, if self.failure.is_none() => Next::Uploaded(flatten(result)),
+                (key, found) = self.features.answer() => Next::Features(key, found),
                 _ = tick.tick() => Next::Tick,
                 () = until(self.kill_at) => Next::Kill,
             };
             match next {
                 Next::Report(Ok(report)) => {
-                    if let Some(part) = self.hear(report, directory, crashes).await? {
+                    if let Some(part) = self.hear(report, crashes).await? {
                         return Ok(part);
                     }
                 }
@@ -210,7 +238,16 @@ impl<'a> Execution<'a> {
                     });
                     self.waiting.clear();
                 }
+                Next::Features(key, found) => {
+                    let answer = Request::Features { attempt: self.attempt, key, found };
+                    if let Err(error) = trainer.send(&answer).await {
+                        return Ok(Part::Lost(Failure::infrastructure(error)));
+                    }
+                }
                 Next::Wish(wish) => {
+                    if wish == Wish::Abandon {
+                        self.abandon();
+                    }
                     if let Err(error) = self.tell(trainer, wish).await {
                         return Ok(Part::Lost(Failure::infrastructure(error)));
                     }
@@ -231,6 +268,13 @@ impl<'a> Execution<'a> {
         }
     }
 
+    /// Nothing more of a revoked attempt is stored.
+    fn abandon(&mut self) {
+        self.cancel.cancel();
+        self.features.revoke();
+        self.waiting.clear();
+    }
+
     async fn tick(&self) -> Result<(), spool::Error> {
         let lines = self.log.take();
         if lines.is_empty() { Ok(()) } else { self.shared.outbox.append(self.attempt, EventKind::Log(lines)).await }
@@ -249,21 +293,19 @@ impl<'a> Execution<'a> {
     }
 
     /// One report; an outcome if it is the last one.
-    async fn hear(
-        &mut self,
-        report: Report,
-        directory: &Path,
-        crashes: &mut u32,
-    ) -> Result<Option<Part>, spool::Error> {
+    async fn hear(&mut self, report: Report, crashes: &mut u32) -> Result<Option<Part>, spool::Error> {
         let about = match &report {
             Report::Ready { .. } => {
                 return Ok(Some(Part::Lost(Failure::infrastructure("the trainer was ready twice"))));
             }
             Report::Started { attempt }
             | Report::Progress { attempt, .. }
+            | Report::FeaturesWanted { attempt, .. }
+            | Report::FeaturesMade { attempt, .. }
             | Report::Finished { attempt }
             | Report::Stopped { attempt }
             | Report::Failed { attempt, .. } => *attempt,
+            Report::Step(report) => report.attempt,
             Report::Epoch(report) => report.attempt,
         };
         if about != self.attempt {
@@ -277,19 +319,29 @@ impl<'a> Execution<'a> {
                 let loss = Some(loss).filter(|loss| loss.is_finite());
                 self.shared.attempts.report(Progress { attempt, epoch, step, steps, loss });
             }
-            Report::Epoch(report) => match self.check(&report, directory) {
+            Report::FeaturesWanted { key, .. } => self.features.wanted(key),
+            Report::FeaturesMade { key, .. } => self.features.made(key),
+            Report::Step(report) => match self.expected.step(&report) {
                 Ok(()) => {
                     *crashes = 0;
-                    self.expected.pop_front();
+                    if let Some(older) = self.step.put(report) {
+                        upload::remove(&step_folder(&self.directory, &older)).await;
+                    }
+                }
+                Err(message) => return Ok(Some(Part::Lost(Failure::infrastructure(message)))),
+            },
+            Report::Epoch(report) => match self.expected.epoch(&report) {
+                Ok(()) => {
+                    *crashes = 0;
                     if self.failure.is_none() {
                         self.waiting.push_back(*report);
                     }
                 }
                 Err(message) => return Ok(Some(Part::Lost(Failure::infrastructure(message)))),
             },
-            Report::Finished { .. } if self.expected.is_empty() => return Ok(Some(Part::Warm(Outcome::Finished))),
+            Report::Finished { .. } if self.expected.epochs() == 0 => return Ok(Some(Part::Warm(Outcome::Finished))),
             Report::Finished { .. } => {
-                let message = format!("the trainer finished {} epochs early", self.expected.len());
+                let message = format!("the trainer finished {} epochs early", self.expected.epochs());
                 return Ok(Some(Part::Lost(Failure::infrastructure(message))));
             }
             Report::Stopped { .. } => return Ok(Some(Part::Warm(self.stopped()))),
@@ -313,30 +365,6 @@ impl<'a> Execution<'a> {
             Outcome::Failed(Failure::infrastructure(message))
         } else {
             Outcome::Stopped
-        }
-    }
-
-    /// True of the next epoch that was asked for, with files where they were told to be.
-    fn check(&self, report: &EpochReport, directory: &Path) -> Result<(), String> {
-        let epoch = report.epoch;
-        match self.expected.front() {
-            Some(expected) if expected.epoch == epoch && expected.key == report.key => {}
-            Some(expected) => {
-                return Err(format!(
-                    "the trainer reported epoch {epoch} with lineage {} where epoch {} with lineage {} was next",
-                    report.key.short(),
-                    expected.epoch,
-                    expected.key.short()
-                ));
-            }
-            None => return Err(format!("the trainer reported epoch {epoch}, which was not asked for")),
-        }
-        let folder = directory.join(format!("epoch-{epoch}"));
-        let predictions = report.predictions.iter().map(|(_, path)| path);
-        let mut paths = [&report.frozen, &report.trained, &report.optimizer].into_iter().chain(predictions);
-        match paths.find(|path| path.parent() != Some(folder.as_path())) {
-            Some(path) => Err(format!("the trainer wrote {} outside {}", path.display(), folder.display())),
-            None => Ok(()),
         }
     }
 }

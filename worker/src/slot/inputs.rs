@@ -4,10 +4,10 @@ use std::path::Path;
 
 use ceteris_proto::fleet::{self, StartAttempt};
 use ceteris_shared::{
-    checkpoint,
+    checkpoint::{self, Role},
     dataset::{MAX_MANIFEST_BYTES, Manifest},
     digest::Digest,
-    trainer::{DatasetFiles, Start},
+    trainer::{DatasetFiles, Position, Start},
 };
 
 use super::Failure;
@@ -52,16 +52,13 @@ async fn checkpoint(cache: &Cache, start: &StartAttempt, digest: Digest, folder:
     let bytes = patiently(patience, || cache.blobs().get_bytes(&digest, checkpoint::MAX_MANIFEST_BYTES)).await;
     let bytes = bytes.map_err(|error| about(&error))?;
     let manifest = checkpoint::Manifest::from_bytes(&bytes).map_err(|error| about(&error))?;
-    let (epoch, wanted) = (manifest.epoch, start.work.start());
-    if epoch != wanted || manifest.arch != start.work.arch {
-        let arch = manifest.arch;
-        return Err(about(&format!(
-            "it is of {arch:?} after epoch {epoch}, where epoch {wanted} is to be gone on from"
-        )));
-    }
+    check(&manifest, start).map_err(|problem| about(&problem))?;
     let mut files = Vec::with_capacity(manifest.parts.len());
     for part in &manifest.parts {
-        let file = folder.join(format!("{}.safetensors", part.digest));
+        let file = folder.join(match part.role {
+            Role::Progress => format!("{}.json", part.digest),
+            Role::Frozen | Role::Trained | Role::Optimizer => format!("{}.safetensors", part.digest),
+        });
         let bytes = cache.fetch(part.digest, &file).await.map_err(|error| about(&error))?;
         if bytes != part.bytes {
             return Err(about(&format!("part {} is {bytes} bytes long, not {}", part.digest, part.bytes)));
@@ -69,7 +66,28 @@ async fn checkpoint(cache: &Cache, start: &StartAttempt, digest: Digest, folder:
         files.push(file);
     }
     // `Manifest::from_bytes` sees to it that there is one part of each role, in this order.
-    let [frozen, trained, optimizer] =
-        <[_; 3]>::try_from(files).map_err(|files| about(&format!("it has {} parts", files.len())))?;
-    Ok(Start::Checkpoint { frozen, trained, optimizer })
+    let mut files = files.into_iter();
+    let (Some(frozen), Some(trained), Some(optimizer)) = (files.next(), files.next(), files.next()) else {
+        return Err(about(&"it lacks a part"));
+    };
+    let position = manifest.step.zip(files.next()).map(|(step, progress)| Position { step, progress });
+    Ok(Start::Checkpoint { frozen, trained, optimizer, position })
+}
+
+/// Whether a checkpoint is of the state that the work goes on from: the end of the epoch before, or within its first.
+fn check(manifest: &checkpoint::Manifest, start: &StartAttempt) -> Result<(), String> {
+    let (arch, work) = (manifest.arch, &start.work);
+    if arch != work.arch {
+        return Err(format!("it is of {}, where {} is trained", arch.name(), work.arch.name()));
+    }
+    let (epoch, before, first) = (manifest.epoch, work.start(), work.epochs.first());
+    match manifest.step {
+        None if epoch == before => Ok(()),
+        Some(_) if first.is_some_and(|first| (first.epoch, first.key) == (epoch, manifest.key)) => Ok(()),
+        None => Err(format!("it is of the end of epoch {epoch}, where epoch {before} is to be gone on from")),
+        Some(step) => Err(format!(
+            "it is of step {step} of epoch {epoch} with lineage {}, where epoch {before} or the one after it is to be gone on from",
+            manifest.key.short()
+        )),
+    }
 }

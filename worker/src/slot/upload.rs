@@ -1,21 +1,31 @@
-//! From an epoch's files to a committed epoch: parts, predictions, manifest, and then the events. Runs beside training.
+//! From a checkpoint's files to a committed checkpoint: parts, predictions, manifest, and then the events. Runs beside
+//! training.
+//!
+//! Epochs are stored one after the other, and none is left out. A checkpoint within an epoch is stored while no epoch
+//! waits, and given up as soon as one does: its epoch takes its place.
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use ceteris_proto::fleet::{EpochCommitted, EventKind};
+use ceteris_proto::fleet::{EpochCommitted, EventKind, StepCommitted};
 use ceteris_shared::{
     checkpoint::{Manifest, Part, Role, SCHEMA},
     digest::Digest,
+    ids::{Attempt, Epoch},
+    lineage::LineageKey,
     plan::Work,
-    trainer::EpochReport,
+    trainer::{EpochReport, StepReport},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Shared};
+use super::{
+    Failure, Shared,
+    check::{epoch_folder, step_folder},
+    newest::{Newest, Waiting},
+};
 use crate::{cache::patiently, spool};
 
 /// Most points in one event.
@@ -23,12 +33,14 @@ const POINTS_PER_EVENT: usize = 5000;
 /// Epochs that wait for the store before training does.
 pub(super) const QUEUE: usize = 2;
 
-/// Stores and commits epochs in the order they come.
+/// Stores and commits epochs in the order they come, and the newest steps between them.
 pub(super) struct Uploader {
     pub shared: Arc<Shared>,
     pub work: Work,
     /// What the trainer writes to.
     pub directory: PathBuf,
+    /// Where steps wait.
+    pub steps: Arc<Newest>,
     /// Ends it between two objects. Events that it began to write down are written.
     pub cancel: CancellationToken,
 }
@@ -48,56 +60,135 @@ impl From<spool::Error> for Error {
     }
 }
 
+/// What a checkpoint's manifest says besides what is the same for all of an attempt.
+struct Checkpoint<'a> {
+    attempt: Attempt,
+    epoch: Epoch,
+    step: Option<u32>,
+    key: LineageKey,
+    classes: &'a [String],
+    /// In the order of [`Role`].
+    parts: Vec<(Role, &'a Path)>,
+}
+
 impl Uploader {
-    /// Commits what comes until the queue closes.
+    /// Commits what comes until the queue closes, and then the step that waits.
     pub(super) async fn run(self, mut queue: mpsc::Receiver<EpochReport>) -> Result<(), Error> {
-        while let Some(report) = queue.recv().await {
-            let (epoch, attempt) = (report.epoch, report.attempt);
+        let cancel = self.cancel.clone();
+        let mut next = self.work.start().next();
+        let mut waiting = None;
+        loop {
+            let epoch = match waiting.take() {
+                Some(epoch) => Some(epoch),
+                None => tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return Ok(()),
+                    epoch = queue.recv() => epoch,
+                    step = self.steps.taken(next) => {
+                        waiting = self.store_step(step, &mut queue).await?;
+                        continue;
+                    }
+                },
+            };
+            let Some(report) = epoch else { break };
             let committed = tokio::select! {
                 biased;
-                () = self.cancel.cancelled() => return Ok(()),
-                committed = self.store_all(&report) => committed?,
+                () = cancel.cancelled() => return Ok(()),
+                committed = self.store_epoch(&report) => committed?,
             };
-            self.commit(report, committed).await?;
-            let folder = self.directory.join(format!("epoch-{epoch}"));
-            if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
-                tracing::warn!(%attempt, folder = %folder.display(), %error, "an epoch's files stay until the attempt ends");
-            }
+            next = report.epoch.next();
+            let folder = epoch_folder(&self.directory, &report);
+            self.commit_epoch(report, committed).await?;
+            remove(&folder).await;
+        }
+        if let Some(step) = self.steps.take(next) {
+            self.store_step(step, &mut queue).await?;
         }
         Ok(())
     }
 
-    /// Stores everything that the epoch left.
-    async fn store_all(&self, report: &EpochReport) -> Result<EpochCommitted, Error> {
-        let mut parts = Vec::with_capacity(3);
-        for (role, path) in
-            [(Role::Frozen, &report.frozen), (Role::Trained, &report.trained), (Role::Optimizer, &report.optimizer)]
-        {
-            let (digest, bytes) = self.store(report, path).await?;
-            parts.push(Part { role, digest, bytes });
+    /// Stores and commits a step unless an epoch comes meanwhile, which it then returns. That a step cannot be stored is
+    /// no reason to end an attempt: it costs some steps if the attempt has to be repeated.
+    async fn store_step(
+        &self,
+        step: Waiting,
+        queue: &mut mpsc::Receiver<EpochReport>,
+    ) -> Result<Option<EpochReport>, Error> {
+        let (Waiting::Next(report) | Waiting::Late(report)) = &step;
+        let folder = step_folder(&self.directory, report);
+        let mut epoch = None;
+        if matches!(step, Waiting::Next(_)) {
+            let (attempt, number) = (report.attempt, report.step);
+            let stored = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => None,
+                Some(report) = queue.recv() => {
+                    epoch = Some(report);
+                    None
+                }
+                stored = self.store(step_checkpoint(report)) => Some(stored),
+            };
+            match stored {
+                None => {
+                    tracing::debug!(%attempt, epoch = %report.epoch, step = number, "a step's checkpoint is given up")
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(%attempt, epoch = %report.epoch, step = number, %error, "a step's checkpoint cannot be stored");
+                }
+                Some(Ok(manifest)) => {
+                    tracing::info!(%attempt, epoch = %report.epoch, step = number, checkpoint = %manifest.short(), "committed");
+                    let StepReport { epoch, step, key, .. } = **report;
+                    let committed = StepCommitted { epoch, step, key, manifest };
+                    self.shared.outbox.append(attempt, EventKind::StepCommitted(committed)).await?;
+                }
+            }
         }
+        remove(&folder).await;
+        Ok(epoch)
+    }
+
+    /// Stores everything that the epoch left.
+    async fn store_epoch(&self, report: &EpochReport) -> Result<EpochCommitted, Error> {
+        let failed = |error: ceteris_blob::Error| {
+            Error::Attempt(Failure::infrastructure(format!("epoch {} cannot be stored: {error}", report.epoch)))
+        };
         let mut predictions = Vec::with_capacity(report.predictions.len());
         for (scored, path) in &report.predictions {
-            predictions.push((scored.clone(), self.store(report, path).await?.0));
+            predictions.push((scored.clone(), self.store_file(path).await.map_err(failed)?.0));
+        }
+        let manifest = self.store(epoch_checkpoint(report)).await.map_err(failed)?;
+        Ok(EpochCommitted { epoch: report.epoch, key: report.key, manifest, predictions, spent: report.spent })
+    }
+
+    /// Stores parts and then the manifest, whose digest it returns.
+    async fn store(&self, checkpoint: Checkpoint<'_>) -> Result<Digest, ceteris_blob::Error> {
+        let mut parts = Vec::with_capacity(checkpoint.parts.len());
+        for (role, path) in checkpoint.parts {
+            let (digest, bytes) = self.store_file(path).await?;
+            parts.push(Part { role, digest, bytes });
         }
         let manifest = Manifest {
             schema: SCHEMA.to_owned(),
-            key: report.key,
-            epoch: report.epoch,
-            attempt: report.attempt,
+            key: checkpoint.key,
+            epoch: checkpoint.epoch,
+            step: checkpoint.step,
+            attempt: checkpoint.attempt,
             arch: self.work.arch,
-            classes: report.classes.clone(),
+            classes: checkpoint.classes.to_vec(),
             environment: self.shared.environment.clone(),
             parts,
         }
         .to_bytes();
         let blobs = self.shared.cache.blobs();
-        let stored = patiently(self.shared.limits.store_patience, || blobs.put_bytes(&manifest)).await;
-        let manifest = stored.map_err(|error| failed(report, &error))?;
-        Ok(EpochCommitted { epoch: report.epoch, key: report.key, manifest, predictions, spent: report.spent })
+        patiently(self.shared.limits.store_patience, || blobs.put_bytes(&manifest)).await
     }
 
-    async fn commit(&self, report: EpochReport, committed: EpochCommitted) -> Result<(), Error> {
+    async fn store_file(&self, path: &Path) -> Result<(Digest, u64), ceteris_blob::Error> {
+        let blobs = self.shared.cache.blobs();
+        patiently(self.shared.limits.store_patience, || blobs.put_file(path, None)).await
+    }
+
+    async fn commit_epoch(&self, report: EpochReport, committed: EpochCommitted) -> Result<(), Error> {
         // The points stand right before the commit, so that few are ever told of an epoch that does not count.
         for points in report.metrics.chunks(POINTS_PER_EVENT) {
             self.shared.outbox.append(report.attempt, EventKind::Metrics(points.to_vec())).await?;
@@ -105,14 +196,29 @@ impl Uploader {
         tracing::info!(attempt = %report.attempt, epoch = %report.epoch, checkpoint = %committed.manifest.short(), "committed");
         Ok(self.shared.outbox.append(report.attempt, EventKind::EpochCommitted(committed)).await?)
     }
-
-    async fn store(&self, report: &EpochReport, path: &Path) -> Result<(Digest, u64), Error> {
-        let blobs = self.shared.cache.blobs();
-        let stored = patiently(self.shared.limits.store_patience, || blobs.put_file(path, None)).await;
-        stored.map_err(|error| failed(report, &error))
-    }
 }
 
-fn failed(report: &EpochReport, error: &ceteris_blob::Error) -> Error {
-    Error::Attempt(Failure::infrastructure(format!("epoch {} cannot be stored: {error}", report.epoch)))
+fn epoch_checkpoint(report: &EpochReport) -> Checkpoint<'_> {
+    let parts =
+        vec![(Role::Frozen, &*report.frozen), (Role::Trained, &report.trained), (Role::Optimizer, &report.optimizer)];
+    let EpochReport { attempt, epoch, key, classes, .. } = report;
+    Checkpoint { attempt: *attempt, epoch: *epoch, step: None, key: *key, classes, parts }
+}
+
+fn step_checkpoint(report: &StepReport) -> Checkpoint<'_> {
+    let parts = vec![
+        (Role::Frozen, &*report.frozen),
+        (Role::Trained, &report.trained),
+        (Role::Optimizer, &report.optimizer),
+        (Role::Progress, &report.progress),
+    ];
+    let StepReport { attempt, epoch, step, key, classes, .. } = report;
+    Checkpoint { attempt: *attempt, epoch: *epoch, step: Some(*step), key: *key, classes, parts }
+}
+
+/// What stays is removed with the attempt's folder.
+pub(super) async fn remove(folder: &Path) {
+    if let Err(error) = tokio::fs::remove_dir_all(folder).await {
+        tracing::warn!(folder = %folder.display(), %error, "a checkpoint's files stay until the attempt ends");
+    }
 }

@@ -56,11 +56,8 @@ impl Parts {
         classes: usize,
         device: &burn::tensor::Device,
     ) -> Result<Optimizer, Error> {
-        let trained: Vec<Entry> = arch
-            .layout(classes)
-            .into_iter()
-            .filter(|entry| entry.part >= first && entry.is_parameter())
-            .collect();
+        let trained: Vec<Entry> =
+            arch.layout(classes).into_iter().filter(|entry| entry.part >= first && entry.is_parameter()).collect();
         Optimizer::from_state(settings, &Mapped::open(&self.optimizer)?, &trained, device)
     }
 }

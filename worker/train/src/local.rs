@@ -37,4 +37,3 @@ pub fn work(plan: &Plan, run: &PlannedRun) -> Option<Work> {
     }
     Some(work)
 }
-

@@ -93,7 +93,8 @@ impl<'a> Targets<'a> {
 
     /// Those of some of the samples.
     pub fn slice(&self, rows: Range<usize>) -> Self {
-        let mixed = self.mixed.map(|mixed| Mixed { labels: &mixed.labels[rows.clone()], shares: &mixed.shares[rows.clone()] });
+        let mixed =
+            self.mixed.map(|mixed| Mixed { labels: &mixed.labels[rows.clone()], shares: &mixed.shares[rows.clone()] });
         Self { labels: &self.labels[rows], mixed }
     }
 

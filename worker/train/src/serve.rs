@@ -123,8 +123,9 @@ fn train_all(name: DeviceName, threads: u32, requests: &Receiver<Train>, control
     for request in requests {
         let attempt = request.attempt;
         tracing::info!(%attempt, seed = request.work.seed, epochs = request.work.epochs.len(), "training");
-        let last =
-            last_report(attempt, || engine::train(&request, &opened, control, &mut |report| send(&mut writer, &report)));
+        let last = last_report(attempt, || {
+            engine::train(&request, &opened, control, &mut |report| send(&mut writer, &report))
+        });
         tracing::info!(%attempt, outcome = ?last, "done");
         send(&mut writer, &last);
     }

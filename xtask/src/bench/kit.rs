@@ -17,7 +17,7 @@ use super::{Bench, Places, gpu};
 use crate::{
     command,
     command::headline,
-    programs::{self, cargo},
+    programs::{self, Programs, cargo},
     setup,
     workspace::Workspace,
 };
@@ -30,6 +30,9 @@ pub struct Options {
     /// Pack this ceteris-train, built against a PyTorch with CUDA, instead of building one
     #[arg(long, value_name = "FILE")]
     trainer: Option<PathBuf>,
+    /// Take everything else from this folder of optimised programs (xtask, examples/bench_import) instead of building it
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 /// The packed data set in a kit.
@@ -45,7 +48,10 @@ pub fn pack(workspace: &Workspace, options: &Options) -> Result<()> {
     if options.output.exists() {
         bail!("{} exists; remove it or choose another name", options.output.display());
     }
-    let programs = programs::for_benchmarks(workspace)?;
+    let programs = match &options.programs {
+        Some(folder) => Programs::in_folder(folder)?,
+        None => programs::for_benchmarks(workspace)?,
+    };
     let trainer = match &options.trainer {
         Some(trainer) => trainer.clone(),
         None => build_trainer(workspace)?,

@@ -91,10 +91,12 @@ impl World {
             name: "test".to_owned(),
             slots: vec![SlotConfig { device: "cpu".to_owned(), threads: 1 }],
             trainer: self.trainer.program(),
+            features_bytes: 1 << 20,
             token: None,
             log_format: LogFormat::Text,
             limits: Limits {
                 stop_grace: Duration::from_millis(500),
+                upload_grace: Duration::from_secs(3),
                 store_patience: Duration::from_millis(300),
                 reconnect: Duration::from_millis(300),
                 restart: Duration::from_millis(50),
@@ -163,6 +165,7 @@ pub fn story(events: &[Event]) -> Vec<String> {
     let word = |event: &Event| match &event.kind {
         EventKind::Started => Some("started".to_owned()),
         EventKind::Metrics(points) => Some(format!("{} points of {}", points.len(), points[0].epoch)),
+        EventKind::StepCommitted(committed) => Some(format!("step {} of {}", committed.step, committed.epoch)),
         EventKind::EpochCommitted(committed) => Some(format!("committed {}", committed.epoch)),
         EventKind::Finished => Some("finished".to_owned()),
         EventKind::Stopped => Some("stopped".to_owned()),

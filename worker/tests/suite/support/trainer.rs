@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        mpsc::{Receiver, channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread,
     time::Duration,
@@ -17,18 +17,30 @@ use ceteris_shared::{
     checkpoint::Environment,
     dataset::{Manifest, Split},
     digest::Digest,
+    features::{Dtype, FeatureKey, MANIFEST_FILE, SCHEMA, Shard, shard_file},
     ids::Attempt,
     plan::EpochWork,
     predictions::Predictions,
-    trainer::{EpochReport, MetricPoint, Report, Request, Scored, Spent, Start, Train},
+    trainer::{EpochReport, MetricPoint, Position, Report, Request, Scored, Spent, Start, StepReport, Train},
 };
 use serde::{Deserialize, Serialize};
+
+/// Steps of an epoch.
+const STEPS: u32 = 6;
 
 /// How it behaves; read anew for every attempt.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Behaviour {
     /// Waits in this epoch until it is told to stop, or killed, or the behaviour changes.
     pub hold_in: Option<u32>,
+    /// Steps done before it waits.
+    pub hold_at: u32,
+    /// Checkpoints after every so many steps.
+    pub checkpoint_every: Option<u32>,
+    /// Forgets to write what it checkpoints within an epoch.
+    pub forgetful: bool,
+    /// Uses the features of this name.
+    pub features: Option<String>,
     /// Pays no attention to requests to stop.
     pub deaf: bool,
     /// Reports epochs with a wrong lineage.
@@ -62,6 +74,11 @@ impl FakeTrainer {
         self.folder.join("ceteris-train")
     }
 
+    /// What it did about features, in order: `found`, `made` or `none`.
+    pub fn features(&self) -> String {
+        fs::read_to_string(self.folder.join("features")).unwrap_or_default()
+    }
+
     pub fn behave(&self, behaviour: &Behaviour) {
         let aside = self.folder.join("behaviour.new");
         fs::write(&aside, serde_json::to_vec(behaviour).expect("plain data")).expect("it is written");
@@ -84,6 +101,21 @@ pub fn trained(start: &str, work: &EpochWork) -> Vec<u8> {
     format!("{start} then {}", work.key).into_bytes()
 }
 
+/// What the fake writes for the trained part within an epoch.
+fn trained_so_far(start: &str, work: &EpochWork, step: u32) -> String {
+    format!("{start} then {} at {step}", work.key)
+}
+
+/// What the fake remembers of an epoch's figures.
+fn progress_of(step: u32) -> String {
+    format!("{{\"steps\":{step}}}")
+}
+
+/// The key of the features of that name.
+pub fn feature_key(name: &str) -> FeatureKey {
+    FeatureKey(Digest::of(name.as_bytes()))
+}
+
 #[test]
 #[ignore = "the process that other tests start"]
 fn process() {
@@ -91,7 +123,8 @@ fn process() {
     let folder = PathBuf::from(std::env::var_os("FAKE_TRAINER_FOLDER").expect("started by an agent"));
     fs::write(folder.join("pid"), std::process::id().to_string()).expect("it is written");
     let stream = UnixStream::connect(socket).expect("the agent listens");
-    let mut fake = Fake { stream: stream.try_clone().expect("a socket"), folder, stop: Arc::default() };
+    let (answer, answers) = channel();
+    let mut fake = Fake { stream: stream.try_clone().expect("a socket"), folder, stop: Arc::default(), answers };
     let environment = Environment {
         engine: "fake".to_owned(),
         libtorch: "none".to_owned(),
@@ -101,7 +134,7 @@ fn process() {
         determinism: "default".to_owned(),
     };
     fake.say(&Report::Ready { environment });
-    let requests = read(stream, Arc::clone(&fake.stop));
+    let requests = read(stream, Arc::clone(&fake.stop), answer);
     while let Ok(train) = requests.recv() {
         fake.train(&train);
     }
@@ -110,7 +143,7 @@ fn process() {
 type StopRequest = Arc<Mutex<Option<(Attempt, bool)>>>;
 
 /// Reads requests; the process ends with the socket.
-fn read(stream: UnixStream, stop: StopRequest) -> Receiver<Train> {
+fn read(stream: UnixStream, stop: StopRequest, answer: Sender<(FeatureKey, bool)>) -> Receiver<Train> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines() {
@@ -118,6 +151,7 @@ fn read(stream: UnixStream, stop: StopRequest) -> Receiver<Train> {
             match serde_json::from_str(&line).expect("a request") {
                 Request::Train(train) => sender.send(*train).expect("it listens"),
                 Request::Stop { attempt, now } => *stop.lock().expect("no panic holds it") = Some((attempt, now)),
+                Request::Features { key, found, .. } => answer.send((key, found)).expect("it listens"),
                 Request::Exit => break,
             }
         }
@@ -130,6 +164,7 @@ struct Fake {
     stream: UnixStream,
     folder: PathBuf,
     stop: StopRequest,
+    answers: Receiver<(FeatureKey, bool)>,
 }
 
 impl Fake {
@@ -162,9 +197,19 @@ impl Fake {
                 fs::read_to_string(file).expect("verified")
             }
         };
+        let mut behind = 0;
+        if let Start::Checkpoint { position: Some(Position { step, progress }), .. } = &train.start {
+            assert_eq!(fs::read_to_string(progress).expect("verified"), progress_of(*step));
+            let so_far = trained_so_far("", &train.work.epochs[0], *step);
+            state = state.strip_suffix(&so_far).expect("it is of that step of the first epoch").to_owned();
+            behind = *step;
+        }
         self.say(&Report::Started { attempt });
+        if let Some(name) = self.behaviour().features {
+            self.use_features(train, feature_key(&name));
+        }
         for work in &train.work.epochs {
-            if !self.step(attempt, work) {
+            if !self.steps(train, work, std::mem::take(&mut behind), &manifest, &state) {
                 return self.say(&Report::Stopped { attempt });
             }
             self.epoch(train, work, &manifest, &mut state);
@@ -175,19 +220,92 @@ impl Fake {
         self.say(&Report::Finished { attempt });
     }
 
-    /// The time that an epoch takes; false where it is to stop now.
-    fn step(&mut self, attempt: Attempt, work: &EpochWork) -> bool {
-        self.say(&Report::Progress { attempt, epoch: work.epoch, step: 1, steps: 2, loss: 0.5 });
+    /// The steps of an epoch after those that are behind; false where it is to stop now.
+    fn steps(&mut self, train: &Train, work: &EpochWork, behind: u32, manifest: &Manifest, state: &str) -> bool {
+        let attempt = train.attempt;
+        let progress = |step| Report::Progress { attempt, epoch: work.epoch, step, steps: STEPS, loss: 0.5 };
+        self.say(&progress(behind.max(1)));
         for line in 0..self.behaviour().lines {
             println!("line {line} of epoch {}", work.epoch);
         }
-        loop {
-            match (self.stop(attempt), self.behaviour().hold_in) {
-                (Some(true), _) => return false,
-                (None, Some(epoch)) if epoch == work.epoch.0 => thread::sleep(Duration::from_millis(10)),
-                _ => return true,
+        let mut told = behind;
+        for step in behind..=STEPS {
+            let every = self.behaviour().checkpoint_every.is_some_and(|every| step > 0 && step % every == 0);
+            if every && step > told && step < STEPS {
+                self.checkpoint(train, work, step, manifest, state);
+                told = step;
+            }
+            loop {
+                let behaviour = self.behaviour();
+                match (self.stop(attempt), behaviour.hold_in) {
+                    (Some(true), _) => {
+                        if step > told {
+                            self.checkpoint(train, work, step, manifest, state);
+                        }
+                        return false;
+                    }
+                    (None, Some(epoch)) if epoch == work.epoch.0 && step == behaviour.hold_at.max(behind) => {
+                        thread::sleep(Duration::from_millis(10));
+                    }
+                    _ => break,
+                }
             }
         }
+        true
+    }
+
+    fn checkpoint(&mut self, train: &Train, work: &EpochWork, step: u32, manifest: &Manifest, state: &str) {
+        let folder = train.directory.join(format!("epoch-{}-step-{step}", work.epoch));
+        fs::create_dir(&folder).expect("the folder is new");
+        let behaviour = self.behaviour();
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            if !behaviour.forgetful {
+                fs::write(&path, text).expect("it is written");
+            }
+            path
+        };
+        self.say(&Report::Step(Box::new(StepReport {
+            attempt: train.attempt,
+            epoch: work.epoch,
+            step,
+            key: if behaviour.lies { super::key(999) } else { work.key },
+            classes: manifest.classes.clone(),
+            frozen: write("frozen.safetensors", "frozen"),
+            trained: write("trained.safetensors", &trained_so_far(state, work, step)),
+            optimizer: write("optimizer.safetensors", &format!("{} at {step}", work.key)),
+            progress: write("progress.json", &progress_of(step)),
+        })));
+    }
+
+    fn use_features(&mut self, train: &Train, key: FeatureKey) {
+        let attempt = train.attempt;
+        let mut log =
+            fs::File::options().create(true).append(true).open(self.folder.join("features")).expect("it opens");
+        let Some(folder) = &train.features else { return writeln!(log, "none").expect("it is written") };
+        self.say(&Report::FeaturesWanted { attempt, key });
+        let (answered, found) = self.answers.recv().expect("the agent answers");
+        assert_eq!(answered, key);
+        let folder = folder.directory.join(key.folder());
+        let bytes = [7; 40];
+        if found {
+            assert_eq!(fs::read(folder.join(shard_file(0))).expect("it is there"), bytes);
+            return writeln!(log, "found").expect("it is written");
+        }
+        let shard = Shard { digest: Digest::of(&bytes), samples: 10, bytes: 40 };
+        let manifest = ceteris_shared::features::Manifest {
+            schema: SCHEMA.to_owned(),
+            key,
+            shape: vec![1],
+            dtype: Dtype::F32,
+            samples_per_shard: 10,
+            shards: vec![shard],
+        };
+        fs::create_dir_all(&folder).expect("it is made");
+        fs::write(folder.join(shard_file(0)), bytes).expect("it is written");
+        fs::write(folder.join(MANIFEST_FILE), manifest.to_bytes()).expect("it is written");
+        writeln!(log, "made").expect("it is written");
+        self.say(&Report::FeaturesMade { attempt, key });
     }
 
     fn epoch(&mut self, train: &Train, work: &EpochWork, manifest: &Manifest, state: &mut String) {

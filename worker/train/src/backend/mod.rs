@@ -6,9 +6,9 @@
 //! a move to another of its backends is a change of this folder.
 
 // Deprecated upstream as a whole; the module is where a move to another backend would happen.
+mod compute;
 #[allow(deprecated)]
 mod libtorch;
-mod compute;
 mod portable;
 
 use std::{fmt, mem::MaybeUninit, str::FromStr};
@@ -116,6 +116,15 @@ pub fn device(name: DeviceName) -> Device {
     match name {
         DeviceName::Cpu => Device::libtorch(),
         DeviceName::Cuda(index) => Device::libtorch_cuda(index),
+    }
+}
+
+/// Puts `values`, in row-major order, on `device`.
+pub(crate) fn upload(values: &[f32], shape: [usize; 4], device: &Device) -> Tensor<4> {
+    if libtorch::is_libtorch(device) {
+        libtorch::upload(values, shape, device)
+    } else {
+        Tensor::from_data(burn::tensor::TensorData::new(values.to_vec(), shape), device)
     }
 }
 

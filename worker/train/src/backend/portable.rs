@@ -85,8 +85,9 @@ impl Operations for Portable {
         Value::Maps(result.output)
     }
 
-    fn norm_relu(&self, input: &Value, norm: Norm<'_, Value>) -> Value {
-        Value::Maps(relu(self.norm(input, norm).maps()))
+    fn norm_relu(&self, inputs: &[&Value], norm: Norm<'_, Value>) -> Value {
+        let input = Value::Maps(Tensor::cat(inputs.iter().map(|input| input.maps()).collect(), 1));
+        Value::Maps(relu(self.norm(&input, norm).maps()))
     }
 
     fn add_relu(&self, one: Value, other: &Value) -> Value {
@@ -104,10 +105,6 @@ impl Operations for Portable {
 
     fn global_pool(&self, input: &Value) -> Value {
         Value::Maps(adaptive_avg_pool2d(input.maps(), [1, 1]))
-    }
-
-    fn concatenate(&self, inputs: &[&Value]) -> Value {
-        Value::Maps(Tensor::cat(inputs.iter().map(|input| input.maps()).collect(), 1))
     }
 
     fn linear(&self, input: &Value, weight: &Value, bias: &Value) -> Value {

@@ -34,7 +34,8 @@ pub struct Images {
 /// The first `count` images of `file`, in the float type of `compute`'s weights.
 pub fn images(file: &Path, count: usize, compute: Compute, device: &Device) -> Result<Images> {
     let bytes = fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    let found = SafeTensors::deserialize(&bytes).with_context(|| format!("{} is no safetensors file", file.display()))?;
+    let found =
+        SafeTensors::deserialize(&bytes).with_context(|| format!("{} is no safetensors file", file.display()))?;
     let (images, labels) = (found.tensor("images")?, found.tensor("labels")?);
     let (Dtype::F32, &[all, channels, height, width]) = (images.dtype(), images.shape()) else {
         bail!("`images` in {} are not fp32 with four dimensions", file.display());
@@ -48,6 +49,10 @@ pub fn images(file: &Path, count: usize, compute: Compute, device: &Device) -> R
         .collect();
     let labels = labels.data().chunks_exact(8).take(count).map(|bytes| u32::from(bytes[0])).collect();
     let images: Tensor<4> = Tensor::from_data(TensorData::new(values, [count, channels, height, width]), device);
-    let images = if compute.float == Float::Fp64 { images.cast(DType::F64) } else { images };
-    Ok(Images { images, labels })
+    Ok(Images { images: in_float(images, compute), labels })
+}
+
+/// Images in the float type of `compute`'s weights.
+pub fn in_float(images: Tensor<4>, compute: Compute) -> Tensor<4> {
+    if compute.float == Float::Fp64 { images.cast(DType::F64) } else { images }
 }

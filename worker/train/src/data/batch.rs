@@ -1,19 +1,44 @@
-//! From samples to what the network reads: three equal channels, ImageNet's mean and deviation.
+//! From samples to what the network reads: three channels, ImageNet's mean and deviation.
+//!
+//! An image that is shown as it is, or mirrored, is 8-bit grey: each channel has 256 possible values, which a table
+//! holds. Its bits are those of the division and subtraction that torchvision's `ToTensor` and `Normalize` do.
 
 use std::ops::Range;
 
-use super::{Dataset, Look};
+use ceteris_shared::augment::{Canvas, Look, Mix};
+
+use super::{Buffer, Dataset, Plan};
 
 /// Mean of ImageNet's channels, as torchvision's transforms have it.
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Deviation of ImageNet's channels.
 const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+/// What each 8-bit grey becomes in each channel.
+static NORMALISED: [[f32; 256]; 3] = normalised();
+
+const fn normalised() -> [[f32; 256]; 3] {
+    let mut tables = [[0.0; 256]; 3];
+    let mut channel = 0;
+    while channel < 3 {
+        let mut grey = 0;
+        while grey < 256 {
+            tables[channel][grey] = normalise(grey as f32 / 255.0, channel);
+            grey += 1;
+        }
+        channel += 1;
+    }
+    tables
+}
+
+const fn normalise(value: f32, channel: usize) -> f32 {
+    (value - MEAN[channel]) / DEVIATION[channel]
+}
 
 /// Samples ready for the network.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Batch {
-    /// Shape `[rows, 3, size, size]`; rows beyond the samples are 0.
-    pub images: Vec<f32>,
+    /// Shape `[rows, 3, size, size]`; rows beyond the samples are 0. Goes back to the data set's pool when dropped.
+    pub images: Buffer,
     /// Number of images, padding included.
     pub rows: usize,
     /// Height and width in pixels.
@@ -22,6 +47,20 @@ pub struct Batch {
     pub samples: Vec<u32>,
     /// Their classes.
     pub labels: Vec<u32>,
+    /// What is blended into each of them; None where the policy has no mixup.
+    pub mixed: Option<Mixed>,
+}
+
+/// The other half of a batch under mixup. The loss of a sample is `weight` times that of its own label plus
+/// `1 - weight` times that of its partner's label; its image is blended alike.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mixed {
+    /// The partner of each sample.
+    pub samples: Vec<u32>,
+    /// The partners' classes.
+    pub labels: Vec<u32>,
+    /// Each sample's own share, in [0, 1].
+    pub weights: Vec<f32>,
 }
 
 /// How `count` samples are cut into batches: all of `batch_size` but the last.
@@ -41,22 +80,110 @@ pub fn batches(count: usize, batch_size: usize) -> Vec<Range<usize>> {
     batches
 }
 
-/// Puts samples together, shown as `look` says, and padded with zeros to at least `rows` images.
-pub fn assemble(dataset: &Dataset, samples: &[u32], look: impl Fn(u32) -> Look, rows: usize) -> Batch {
-    let (size, rows) = (dataset.image_size(), rows.max(samples.len()));
-    let plane = size * size;
-    let mut images = vec![0.0; rows * 3 * plane];
-    let mut grey = vec![0.0; plane];
-    for (sample, image) in samples.iter().zip(images.chunks_exact_mut(3 * plane)) {
-        look(*sample).show(dataset.pixels(*sample), size, &mut grey);
-        for ((channel, mean), deviation) in image.chunks_exact_mut(plane).zip(MEAN).zip(DEVIATION) {
-            for (value, grey) in channel.iter_mut().zip(&grey) {
-                *value = (grey - mean) / deviation;
+/// Makes batches of a data set; one for each thread, as it keeps buffers.
+#[derive(Debug)]
+pub struct Assembler<'a> {
+    dataset: &'a Dataset,
+    canvas: Canvas,
+    /// One image as it is shown, and the partner that is blended into it.
+    shown: [Vec<f32>; 2],
+}
+
+impl<'a> Assembler<'a> {
+    /// For the batches of `dataset`.
+    pub fn new(dataset: &'a Dataset) -> Self {
+        let size = dataset.image_size();
+        let plane = vec![0.0; size * size];
+        Self { dataset, canvas: Canvas::new(size), shown: [plane.clone(), plane] }
+    }
+
+    /// Puts `plan.samples[range]` together, shown as the plan says, and padded with zeros to at least `plan.rows` images.
+    pub fn assemble(&mut self, plan: &Plan, range: Range<usize>) -> Batch {
+        let samples = &plan.samples[range];
+        let (size, rows) = (self.dataset.image_size(), plan.rows.max(samples.len()));
+        let image = 3 * size * size;
+        let mut images = self.dataset.pool().take(rows * image);
+        let (filled, padding) = images.values_mut().split_at_mut(samples.len() * image);
+        padding.fill(0.0);
+        let mut mixed = (plan.augment.mixup > 0.0 && !plan.partners.is_empty()).then(Mixed::default);
+        for (sample, image) in samples.iter().zip(filled.chunks_exact_mut(image)) {
+            match Mix::draw(&plan.augment, plan.seed, plan.epoch, *sample, plan.partners.len()) {
+                Some(mix) => {
+                    let partner = plan.partners[mix.partner];
+                    self.blend(plan, *sample, partner, mix, image);
+                    mixed.get_or_insert_default().push(partner, self.dataset.label(partner), mix.weight);
+                }
+                None => self.show(plan, *sample, image),
             }
         }
+        let labels = samples.iter().map(|sample| self.dataset.label(*sample)).collect();
+        Batch { images, rows, size, samples: samples.to_vec(), labels, mixed }
     }
-    let labels = samples.iter().map(|sample| dataset.label(*sample)).collect();
-    Batch { images, rows, size, samples: samples.to_vec(), labels }
+
+    fn show(&mut self, plan: &Plan, sample: u32, image: &mut [f32]) {
+        let look = plan.look(sample);
+        let pixels = self.dataset.pixels(sample);
+        if look.only_flips() {
+            return channels_of_pixels(pixels, self.dataset.image_size(), look.flip, image);
+        }
+        let [shown, _] = &mut self.shown;
+        self.canvas.show(&look, pixels, shown);
+        channels_of_values(shown, image);
+    }
+
+    fn blend(&mut self, plan: &Plan, sample: u32, partner: u32, mix: Mix, image: &mut [f32]) {
+        let [own, other] = &mut self.shown;
+        self.canvas.show(&plan.look(sample), self.dataset.pixels(sample), own);
+        self.canvas.show(&plan.look(partner), self.dataset.pixels(partner), other);
+        mix.blend(own, other);
+        channels_of_values(own, image);
+    }
+}
+
+impl Mixed {
+    fn push(&mut self, sample: u32, label: u32, weight: f32) {
+        self.samples.push(sample);
+        self.labels.push(label);
+        self.weights.push(weight);
+    }
+}
+
+impl Plan {
+    /// How a sample is shown.
+    fn look(&self, sample: u32) -> Look {
+        Look::draw(&self.augment, self.seed, self.epoch, sample)
+    }
+}
+
+/// The three channels of 8-bit grey pixels, mirrored left to right if `flip`.
+fn channels_of_pixels(pixels: &[u8], size: usize, flip: bool, image: &mut [f32]) {
+    let plane = size * size;
+    let (red, rest) = image.split_at_mut(plane);
+    let (green, blue) = rest.split_at_mut(plane);
+    let rows = red.chunks_exact_mut(size).zip(green.chunks_exact_mut(size)).zip(blue.chunks_exact_mut(size));
+    for (pixels, ((red, green), blue)) in pixels.chunks_exact(size).zip(rows) {
+        let values = red.iter_mut().zip(green).zip(blue);
+        if flip {
+            values.zip(pixels.iter().rev()).for_each(put);
+        } else {
+            values.zip(pixels).for_each(put);
+        }
+    }
+}
+
+#[inline(always)]
+fn put((((red, green), blue), pixel): (((&mut f32, &mut f32), &mut f32), &u8)) {
+    let grey = usize::from(*pixel);
+    (*red, *green, *blue) = (NORMALISED[0][grey], NORMALISED[1][grey], NORMALISED[2][grey]);
+}
+
+/// The three channels of grey values in [0, 1].
+fn channels_of_values(values: &[f32], image: &mut [f32]) {
+    for (channel, target) in image.chunks_exact_mut(values.len()).enumerate() {
+        for (target, value) in target.iter_mut().zip(values) {
+            *target = normalise(*value, channel);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,21 +1,28 @@
 //! A packed data set on local disk, mapped into memory, and the batches made of it.
 
-mod augment;
 mod batch;
 mod loader;
 mod plan;
+mod pool;
+mod reading;
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use ceteris_shared::{
     dataset::{self, MAX_MANIFEST_BYTES, Manifest, SAMPLES_PER_SHARD, Split},
+    digest::Digest,
     trainer::DatasetFiles,
 };
 use memmap2::Mmap;
 
-pub use augment::{Light, Look};
-pub use batch::{Batch, assemble, batches};
-pub use loader::{Plan, load};
+pub use batch::{Assembler, Batch, Mixed, batches};
+pub use loader::{Batches, PREFETCH, Plan, load};
+pub use plan::threads_for;
+pub use pool::{Buffer, Pool};
+pub use reading::read_repeatedly;
 
 use crate::files;
 
@@ -24,6 +31,8 @@ use crate::files;
 pub struct Dataset {
     manifest: Manifest,
     shards: Vec<Mmap>,
+    files: Vec<PathBuf>,
+    pool: Pool,
 }
 
 /// Why a data set cannot be opened.
@@ -36,8 +45,14 @@ pub enum Error {
     Manifest { file: String, source: dataset::Error },
     #[error("the data set's manifest lists {listed} shards, and {given} files were given")]
     ShardCount { listed: usize, given: usize },
-    #[error("{file}: {found} bytes; a shard of {samples} samples has {expected}")]
+    #[error(
+        "{file}: {found} bytes; a shard of {samples} samples has {expected}: delete the file, so that it is fetched again"
+    )]
     ShardSize { file: String, found: usize, samples: u32, expected: usize },
+    #[error(
+        "{file}: shard {shard} of the data set is damaged, its SHA-256 is {found} and the manifest's {listed}: delete the file, so that it is fetched again"
+    )]
+    ShardDigest { file: String, shard: usize, found: Digest, listed: Digest },
 }
 
 impl Dataset {
@@ -63,7 +78,28 @@ impl Dataset {
             }
         });
         let shards = shards.collect::<Result<_, Error>>()?;
-        Ok(Self { manifest, shards })
+        Ok(Self { manifest, shards, files: given.shards.clone(), pool: Pool::default() })
+    }
+
+    /// Reads every shard and compares it with its digest in the manifest.
+    ///
+    /// # Errors
+    /// With the first shard that is not what the manifest says.
+    pub fn verify(&self) -> Result<(), Error> {
+        for (shard, ((mapped, file), listed)) in
+            self.shards.iter().zip(&self.files).zip(&self.manifest.shards).enumerate()
+        {
+            let (found, listed) = (Digest::of(mapped), listed.digest);
+            if found != listed {
+                return Err(Error::ShardDigest { file: file.display().to_string(), shard, found, listed });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the buffers of its batches come from.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// What the data set is.
@@ -106,3 +142,6 @@ fn map(file: &Path) -> Result<Mmap, files::Error> {
     // trained on them; nobody writes to or truncates them.
     unsafe { Mmap::map(&opened) }.map_err(files::at(file, "cannot be mapped"))
 }
+
+#[cfg(test)]
+mod tests;

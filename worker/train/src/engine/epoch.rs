@@ -2,12 +2,11 @@
 
 use std::{thread, time::Instant};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use ceteris_shared::{
+    augment::Policy,
     dataset::Split,
-    ids::Epoch,
     plan::EpochWork,
-    seed,
     trainer::{MetricPoint, Report},
 };
 
@@ -17,8 +16,9 @@ use super::{
     writer::{Job, Writer, tell},
 };
 use crate::{
+    backend,
     checkpoint::Progress,
-    data::{Batch, Plan, batches},
+    data::{Batch, Plan},
     model::Network,
     optimizer::Optimizer,
 };
@@ -77,7 +77,8 @@ impl Execution<'_> {
                     let (step, loss) = (progress.step, progress.mean());
                     tell(self.reporter, Report::Progress { attempt, epoch: work.epoch, step, steps, loss });
                 }
-                let due = self.request.work.checkpoint_every_steps.is_some_and(|every| progress.step % every.max(1) == 0);
+                let due =
+                    self.request.work.checkpoint_every_steps.is_some_and(|every| progress.step % every.max(1) == 0);
                 if due && progress.step < steps {
                     self.hand_over_step(work, network, optimizer, &progress, writer);
                 }
@@ -111,27 +112,13 @@ impl Execution<'_> {
 
     fn plan(&self, work: &EpochWork) -> Plan {
         let (seed, train) = (self.request.work.seed, &self.inputs.train);
-        Plan {
-            samples: order(train, seed, work.epoch),
-            batches: batches(train.len(), self.request.work.batch_size as usize),
-            rows: 0,
-            augment: work.augment.clone(),
-            seed,
-            epoch: work.epoch,
-        }
+        Plan::of_epoch(train, self.request.work.batch_size as usize, Policy::from(&work.augment), seed, work.epoch)
     }
-}
-
-/// The training samples `train`, which are ascending, in the order in which `epoch` visits them.
-pub fn order(train: &[u32], seed: u64, epoch: Epoch) -> Vec<u32> {
-    let count = u32::try_from(train.len()).unwrap_or(u32::MAX);
-    seed::order(seed, epoch, count).into_iter().map(|index| train[index as usize]).collect()
 }
 
 /// A batch's images on `device`.
 pub(super) fn images(batch: &Batch, device: &Device) -> Tensor<4> {
-    let shape = [batch.rows, 3, batch.size, batch.size];
-    Tensor::from_data(TensorData::new(batch.images.clone(), shape), device)
+    backend::upload(&batch.images, [batch.rows, 3, batch.size, batch.size], device)
 }
 
 impl Progress {

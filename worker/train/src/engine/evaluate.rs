@@ -7,14 +7,11 @@ use std::thread;
 
 use burn::tensor::Device;
 use ceteris_shared::{
-    dataset::Split, digest::Digest, ids::Epoch, plan::EpochWork, predictions::Predictions, spec::Augment, trainer::Scored,
+    augment::Policy, dataset::Split, digest::Digest, ids::Epoch, plan::EpochWork, predictions::Predictions,
+    spec::Augment, trainer::Scored,
 };
 
-use super::{
-    Error, Execution, Meter, Wish,
-    feed::Feed,
-    frozen::Wanted,
-};
+use super::{Error, Execution, Meter, Wish, feed::Feed, frozen::Wanted};
 use crate::{
     data::{Dataset, Plan},
     features::FeatureSet,
@@ -46,8 +43,7 @@ impl Execution<'_> {
             if samples.is_empty() {
                 continue;
             }
-            let wanted =
-                Wanted { dataset, digest, split, samples: &samples, augment: &Augment::NONE, epoch: Epoch(0) };
+            let wanted = Wanted { dataset, digest, split, samples: &samples, augment: &Augment::NONE, epoch: Epoch(0) };
             let set = self.frozen.set(network, &wanted);
             let go_on = || self.control.wish(self.request.attempt) != Wish::Now;
             let predictions = predict(network, dataset, &samples, set.as_deref(), self.device, self.meter, go_on);
@@ -73,7 +69,7 @@ pub fn predict(
     go_on: impl Fn() -> bool,
 ) -> Option<Predictions> {
     let classes = dataset.manifest().classes.len();
-    let plan = Plan::canonical(samples, &Augment::NONE, 0, Epoch(0));
+    let plan = Plan::canonical(samples, Policy::NONE, 0, Epoch(0));
     let mut probabilities = Vec::with_capacity(samples.len() * classes);
     thread::scope(|scope| {
         for prepared in Feed::start(scope, dataset, samples, set, plan) {

@@ -10,7 +10,7 @@ use ceteris_shared::architecture::Part;
 
 use super::{Meter, epoch::images};
 use crate::{
-    data::{Batch, Dataset, Plan, load},
+    data::{Batch, Batches, Dataset, Plan, load},
     features::{self, FeatureSet, Rows},
     loss::{Mixed, Targets},
     model::Network,
@@ -21,7 +21,7 @@ const PREFETCH: usize = 2;
 
 /// The batches of an epoch, in order.
 pub(super) enum Feed {
-    Images(Receiver<Batch>),
+    Images(Batches),
     Features(Receiver<Prepared>),
 }
 
@@ -75,7 +75,7 @@ impl Iterator for Feed {
 
     fn next(&mut self) -> Option<Prepared> {
         match self {
-            Self::Images(batches) => batches.recv().ok().map(Prepared::of_images),
+            Self::Images(batches) => batches.next().map(Prepared::of_images),
             Self::Features(batches) => batches.recv().ok(),
         }
     }
@@ -83,7 +83,11 @@ impl Iterator for Feed {
 
 impl Prepared {
     fn of_images(batch: Batch) -> Self {
-        let targets = OwnTargets { labels: batch.labels.clone(), mixed: None };
+        let mixed = batch
+            .mixed
+            .as_ref()
+            .map(|mixed| (mixed.labels.clone(), mixed.weights.iter().copied().map(f64::from).collect()));
+        let targets = OwnTargets { labels: batch.labels.clone(), mixed };
         Self { input: Input::Images(batch), targets }
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use burn::tensor::Device;
 use ceteris_shared::{
     architecture::Part,
+    augment::Policy,
     checkpoint::Environment,
     dataset::Split,
     digest::Digest,
@@ -15,7 +16,11 @@ use ceteris_shared::{
     trainer::{Report, Train},
 };
 
-use super::{Control, Meter, Wish, epoch::images, writer::{Reporter, tell}};
+use super::{
+    Control, Meter, Wish,
+    epoch::images,
+    writer::{Reporter, tell},
+};
 use crate::{
     backend::Opened,
     data::{Dataset, Plan, load},
@@ -147,7 +152,7 @@ impl<'a> Frozen<'a> {
     /// Computes a set, unless its first batch shows that it is not worth it, or a stop is wished.
     fn make(&mut self, network: &Network, wanted: &Wanted<'_>, key: FeatureKey) -> Result<bool, features::Error> {
         let Some(folder) = &self.request.features else { return Ok(false) };
-        let plan = Plan::canonical(wanted.samples, wanted.augment, self.request.work.seed, wanted.epoch);
+        let plan = Plan::canonical(wanted.samples, Policy::from(wanted.augment), self.request.work.seed, wanted.epoch);
         let attempt = self.request.attempt;
         std::thread::scope(|scope| {
             let mut maker: Option<Maker> = None;

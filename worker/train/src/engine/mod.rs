@@ -27,18 +27,18 @@ use ceteris_shared::{
     ids::Epoch,
     plan::EpochWork,
     predictions::Predictions,
+    spec::Precision,
     stats::{Confusion, Labelled, auc_one_vs_rest, log_loss},
     trainer::{FailureCause, MetricPoint, Report, Scored, Spent, Train},
 };
 
 pub use control::{Control, Wish};
-pub use epoch::order;
 pub use evaluate::predict;
 pub use meter::Meter;
 pub use step::Step;
 
 use crate::{
-    backend::Opened,
+    backend::{self, Opened},
     checkpoint::{Progress, ProgressError},
     data, files,
     model::Network,
@@ -83,6 +83,8 @@ pub enum Error {
     Progress(#[from] ProgressError),
     #[error("epoch {epoch}: {source}")]
     Write { epoch: Epoch, source: files::Error },
+    #[error(transparent)]
+    Backend(#[from] backend::Error),
     #[error("epoch {epoch}: {what}; the last good checkpoint is {good}. A lower learning rate or clip_norm may help")]
     Diverged { epoch: Epoch, what: String, good: String },
 }
@@ -96,7 +98,7 @@ impl Error {
             Self::Data { source: data::Error::Manifest { .. }, .. } | Self::Unfit(_) => FailureCause::User,
             Self::Weights(error) => disk(error.io().is_some()),
             // These files were made by this program and named by digest: if they are wrong, a machine is.
-            Self::Data { .. } | Self::Checkpoint(_) | Self::Progress(_) | Self::Write { .. } => {
+            Self::Data { .. } | Self::Checkpoint(_) | Self::Progress(_) | Self::Write { .. } | Self::Backend(_) => {
                 FailureCause::Infrastructure
             }
             Self::Diverged { .. } => FailureCause::Diverged,
@@ -144,6 +146,7 @@ pub fn train_metered(
     report: &mut (dyn FnMut(Report) + Send),
 ) -> Result<Outcome, Error> {
     let device = &opened.device;
+    backend::configure(true, request.work.precision == Precision::Tf32)?;
     let inputs = Inputs::open(request)?;
     let state = inputs::start(request, inputs.classes(), device)?;
     let reporter: Reporter<'_> = Mutex::new(report);

@@ -39,16 +39,12 @@ impl Step<'_> {
 
     /// The loss of a batch, and its gradient by the flat parameters; none where the loss is not finite. Running
     /// statistics are updated.
-    pub fn gradient(
-        &self,
-        network: &mut Network,
-        input: Tensor<4>,
-        targets: &Targets<'_>,
-    ) -> Option<(f64, Tensor<1>)> {
+    pub fn gradient(&self, network: &mut Network, input: Tensor<4>, targets: &Targets<'_>) -> Option<(f64, Tensor<1>)> {
         let normaliser = self.loss.normaliser(targets);
         let (mut value, mut gradient): (f64, Option<Tensor<1>>) = (0.0, None);
         for rows in parts(targets.labels.len(), self.accumulate) {
-            let piece = if rows.len() == targets.labels.len() { input.clone() } else { input.clone().slice([rows.clone()]) };
+            let piece =
+                if rows.len() == targets.labels.len() { input.clone() } else { input.clone().slice([rows.clone()]) };
             let parameters = network.parameters().autodiff().require_grad();
             let logits = network.logits_in_training(parameters.clone(), piece);
             let loss = self.loss.loss(logits, &targets.slice(rows), normaliser);

@@ -56,12 +56,7 @@ pub(super) struct Snapshot {
 #[derive(Debug)]
 pub(super) enum Job {
     /// An epoch's end.
-    Epoch {
-        snapshot: Snapshot,
-        metrics: Vec<MetricPoint>,
-        predictions: Vec<(Scored, Predictions)>,
-        spent: Spent,
-    },
+    Epoch { snapshot: Snapshot, metrics: Vec<MetricPoint>, predictions: Vec<(Scored, Predictions)>, spent: Spent },
     /// Within an epoch.
     Step { snapshot: Snapshot, progress: Progress },
 }

@@ -76,7 +76,9 @@ impl fmt::Display for Decision {
                 "{what}: computed anew in each epoch, because a set may take half of the folder's limit of {:.1} MB",
                 e.limit as f64 / 1e6
             ),
-            Self::NotWorth(_) => write!(f, "{what}: computed anew in each epoch, because keeping them would save too little"),
+            Self::NotWorth(_) => {
+                write!(f, "{what}: computed anew in each epoch, because keeping them would save too little")
+            }
         }
     }
 }
@@ -85,8 +87,7 @@ impl fmt::Display for Decision {
 mod tests {
     use super::*;
 
-    const HEAD: Estimate =
-        Estimate { samples: 5000, sample_bytes: 4096, sample_seconds: 0.06, limit: 20_000_000_000 };
+    const HEAD: Estimate = Estimate { samples: 5000, sample_bytes: 4096, sample_seconds: 0.06, limit: 20_000_000_000 };
 
     #[test]
     fn small_features_of_a_slow_backbone_are_kept() {

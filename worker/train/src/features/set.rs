@@ -52,8 +52,8 @@ impl FeatureSet {
             return Ok(None);
         }
         let bytes = files::read(&file, MAX_MANIFEST_BYTES)?;
-        let manifest = Manifest::from_bytes(&bytes, key)
-            .map_err(|source| Error::Manifest { file: file.clone(), source })?;
+        let manifest =
+            Manifest::from_bytes(&bytes, key).map_err(|source| Error::Manifest { file: file.clone(), source })?;
         let shape = <[u32; 3]>::try_from(manifest.shape.as_slice()).map(|shape| shape.map(|extent| extent as usize));
         let (Ok(shape), true) = (shape, manifest.samples() == samples as u64) else {
             let samples_found = manifest.samples();

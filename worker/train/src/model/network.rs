@@ -63,8 +63,7 @@ impl Network {
             return self;
         }
         let state = self.state();
-        Self::new(&state, self.arch, self.classes, first, self.compute, &self.device)
-            .expect("its own state fits")
+        Self::new(&state, self.arch, self.classes, first, self.compute, &self.device).expect("its own state fits")
     }
 
     /// Which network.

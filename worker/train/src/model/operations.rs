@@ -12,8 +12,20 @@ pub trait Operations {
     /// as the backend was told.
     fn norm(&self, input: &Self::Tensor, norm: Norm<'_, Self::Tensor>) -> Self::Tensor;
 
-    /// [`Self::norm`], then ReLU.
-    fn norm_relu(&self, input: &Self::Tensor, norm: Norm<'_, Self::Tensor>) -> Self::Tensor;
+    /// [`Self::norm`] of the channels of all `inputs`, one after the other, then ReLU.
+    fn norm_relu(&self, inputs: &[&Self::Tensor], norm: Norm<'_, Self::Tensor>) -> Self::Tensor;
+
+    /// [`Self::norm_relu`], then a [`Self::convolution`] of stride 1. One operation, because what lies between is large
+    /// and cheap to make again.
+    fn norm_relu_convolution(
+        &self,
+        inputs: &[&Self::Tensor],
+        norm: Norm<'_, Self::Tensor>,
+        weight: &Self::Tensor,
+        padding: usize,
+    ) -> Self::Tensor {
+        self.convolution(&self.norm_relu(inputs, norm), weight, 1, padding)
+    }
 
     /// The sum of two activations, then ReLU.
     fn add_relu(&self, one: Self::Tensor, other: &Self::Tensor) -> Self::Tensor;
@@ -26,9 +38,6 @@ pub trait Operations {
 
     /// Mean over height and width, in the parameters' float type: `[batch, channels, 1, 1]`.
     fn global_pool(&self, input: &Self::Tensor) -> Self::Tensor;
-
-    /// Channels of all inputs, one after the other.
-    fn concatenate(&self, inputs: &[&Self::Tensor]) -> Self::Tensor;
 
     /// `[batch, channels, 1, 1]` to `[batch, out]`; `weight` is `[out, channels]`.
     fn linear(&self, input: &Self::Tensor, weight: &Self::Tensor, bias: &Self::Tensor) -> Self::Tensor;

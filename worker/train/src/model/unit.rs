@@ -112,20 +112,20 @@ impl Unit {
         match self.kind {
             Kind::Stem => {
                 let x = o.convolution(last, next.one(), 2, 3);
-                o.max_pool(&o.norm_relu(&x, next.norm()))
+                o.max_pool(&o.norm_relu(&[&x], next.norm()))
             }
             Kind::DenseLayer => {
-                let x = o.norm_relu(&o.concatenate(inputs), next.norm());
-                let x = o.convolution(&x, next.one(), 1, 0);
-                let x = o.norm_relu(&x, next.norm());
-                o.convolution(&x, next.one(), 1, 1)
+                let norm = next.norm();
+                let x = o.norm_relu_convolution(inputs, norm, next.one(), 0);
+                let norm = next.norm();
+                o.norm_relu_convolution(&[&x], norm, next.one(), 1)
             }
             Kind::Transition => {
-                let x = o.norm_relu(&o.concatenate(inputs), next.norm());
                 // The mean of a 1×1 convolution is the convolution of the mean, which costs a quarter.
-                o.convolution(&o.average_pool(&x), next.one(), 1, 0)
+                let x = o.average_pool(&o.norm_relu(inputs, next.norm()));
+                o.convolution(&x, next.one(), 1, 0)
             }
-            Kind::DenseEnd => o.global_pool(&o.norm_relu(&o.concatenate(inputs), next.norm())),
+            Kind::DenseEnd => o.global_pool(&o.norm_relu(inputs, next.norm())),
             Kind::Bottleneck { stride, projects } => bottleneck(o, &mut next, last, stride, projects),
             Kind::Pool => o.global_pool(last),
             Kind::Head => {
@@ -144,10 +144,10 @@ fn bottleneck<O: Operations>(
     projects: bool,
 ) -> O::Tensor {
     let x = o.convolution(input, next.one(), 1, 0);
-    let x = o.norm_relu(&x, next.norm());
+    let x = o.norm_relu(&[&x], next.norm());
     let x = o.convolution(&x, next.one(), stride, 1);
-    let x = o.norm_relu(&x, next.norm());
-    let x = o.convolution(&x, next.one(), 1, 0);
+    let norm = next.norm();
+    let x = o.norm_relu_convolution(&[&x], norm, next.one(), 0);
     let x = o.norm(&x, next.norm());
     if !projects {
         return o.add_relu(x, input);

@@ -2,6 +2,7 @@
 //! operation that trains them ([`region`]).
 
 mod context;
+mod norm_relu;
 mod operations;
 mod region;
 
@@ -60,7 +61,8 @@ fn ask_for_large_pages(start: *mut c_void, bytes: usize) {
         let length = bytes.saturating_sub(before) / page * page;
         if length > 0 {
             // SAFETY: the pages lie within memory that libtorch has just allocated, and the advice changes no byte.
-            let advised = unsafe { rustix::mm::madvise(start.byte_add(before), length, rustix::mm::Advice::LinuxHugepage) };
+            let advised =
+                unsafe { rustix::mm::madvise(start.byte_add(before), length, rustix::mm::Advice::LinuxHugepage) };
             if let Err(error) = advised {
                 tracing::debug!(%error, "no large pages");
             }
@@ -109,6 +111,13 @@ pub(super) fn train(
     region::run(input, parameters, Arc::new(program))
 }
 
+/// Puts values on a device with one copy.
+pub(super) fn upload(values: &[f32], shape: [usize; 4], device: &Device) -> Tensor<4> {
+    let target = raw(&Tensor::<1>::zeros([1], device)).device();
+    let tensor = tch::Tensor::from_slice(values).view(signed(&shape).as_slice()).to_device(target);
+    Tensor::from_primitive::<LibTorch>(TchTensor::new(tensor))
+}
+
 fn raw<const D: usize>(tensor: &Tensor<D>) -> tch::Tensor {
     let primitive = tensor.clone().try_into_primitive::<LibTorch>();
     primitive.expect("callers have asked whether this is libtorch's").tensor
@@ -148,10 +157,8 @@ impl NetworkProgram {
     fn new(units: Vec<Unit>, buffers: &Buffers, compute: Compute) -> Self {
         let start = units.first().map_or(0, |unit| unit.entries.start);
         let before = |at: usize| buffers.shapes.is_parameter[..at - start].iter().filter(|is| **is).count();
-        let stage = |unit: &Unit| Stage {
-            parameters: before(unit.entries.start)..before(unit.entries.end),
-            joins: unit.joins,
-        };
+        let stage =
+            |unit: &Unit| Stage { parameters: before(unit.entries.start)..before(unit.entries.end), joins: unit.joins };
         Self {
             stages: units.iter().map(stage).collect(),
             shapes: buffers.shapes.parameters.iter().map(|shape| signed(shape)).collect(),
@@ -197,8 +204,7 @@ impl Program for NetworkProgram {
         let statistics = region::cut(&self.statistics.tensor.narrow(0, skipped, length), shapes);
         let (mut parameters, mut statistics) = (parameters.iter(), statistics.iter());
         let mut next = |is: &bool| if *is { parameters.next() } else { statistics.next() };
-        let tensors: Vec<tch::Tensor> =
-            own.iter().filter_map(|is| next(is)).map(tch::Tensor::shallow_clone).collect();
+        let tensors: Vec<tch::Tensor> = own.iter().filter_map(|is| next(is)).map(tch::Tensor::shallow_clone).collect();
         unit.run(&self.operations(pass), &tensors, inputs)
     }
 }

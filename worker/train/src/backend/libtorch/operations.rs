@@ -5,6 +5,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::norm_relu::norm_relu_convolution;
 use crate::{
     backend::{Compute, Float},
     model::{EPSILON, MOMENTUM, Mode, Norm, Operations},
@@ -33,12 +34,24 @@ impl Libtorch {
         self.laid_out(&input.to_kind(kind(self.compute.float)))
     }
 
+    /// Whether the operation of our own computes: on the processor, where channels lie next to each other.
+    fn fuses(&self, inputs: &[&Tensor]) -> bool {
+        self.compute.channels_last && inputs.iter().all(|input| input.device() == tch::Device::Cpu)
+    }
+
     fn laid_out(&self, tensor: &Tensor) -> Tensor {
         if self.compute.channels_last {
             tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
         } else {
             tensor.contiguous()
         }
+    }
+}
+
+fn concatenate(inputs: &[&Tensor]) -> Tensor {
+    match inputs {
+        [one] => one.shallow_clone(),
+        many => Tensor::cat(many, 1),
     }
 }
 
@@ -67,9 +80,25 @@ impl Operations for Libtorch {
         input.batch_norm(Some(norm.weight), Some(norm.bias), mean, variance, training, MOMENTUM, EPSILON, true)
     }
 
-    fn norm_relu(&self, input: &Tensor, norm: Norm<'_, Tensor>) -> Tensor {
+    fn norm_relu(&self, inputs: &[&Tensor], norm: Norm<'_, Tensor>) -> Tensor {
+        if self.fuses(inputs) {
+            return norm_relu_convolution(self, inputs, norm, None);
+        }
         // In place: the normalisation keeps its input for backward, not its output.
-        self.norm(input, norm).relu_()
+        self.norm(&concatenate(inputs), norm).relu_()
+    }
+
+    fn norm_relu_convolution(
+        &self,
+        inputs: &[&Tensor],
+        norm: Norm<'_, Tensor>,
+        weight: &Tensor,
+        padding: usize,
+    ) -> Tensor {
+        if self.fuses(inputs) {
+            return norm_relu_convolution(self, inputs, norm, Some((weight, padding)));
+        }
+        self.convolution(&self.norm_relu(inputs, norm), weight, 1, padding)
     }
 
     fn add_relu(&self, one: Tensor, other: &Tensor) -> Tensor {
@@ -87,13 +116,6 @@ impl Operations for Libtorch {
     fn global_pool(&self, input: &Tensor) -> Tensor {
         let float = if self.compute.float == Float::Fp64 { Kind::Double } else { Kind::Float };
         input.adaptive_avg_pool2d([1, 1]).to_kind(float)
-    }
-
-    fn concatenate(&self, inputs: &[&Tensor]) -> Tensor {
-        match inputs {
-            [one] => one.shallow_clone(),
-            many => Tensor::cat(many, 1),
-        }
     }
 
     fn linear(&self, input: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {

@@ -57,11 +57,7 @@ pub(super) struct Stage {
 #[backend_extension(LibTorch, Autodiff)]
 pub(super) trait Region: Backend {
     /// Runs a program on `input` with the flat `parameters`.
-    fn region(
-        input: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        program: Arc<dyn Program>,
-    ) -> FloatTensor<Self>;
+    fn region(input: FloatTensor<Self>, parameters: FloatTensor<Self>, program: Arc<dyn Program>) -> FloatTensor<Self>;
 }
 
 impl Region for LibTorch {
@@ -82,11 +78,7 @@ impl Region for LibTorch {
 }
 
 impl<C: CheckpointStrategy> Region for Autodiff<LibTorch, C> {
-    fn region(
-        input: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        program: Arc<dyn Program>,
-    ) -> FloatTensor<Self> {
+    fn region(input: FloatTensor<Self>, parameters: FloatTensor<Self>, program: Arc<dyn Program>) -> FloatTensor<Self> {
         let wanted = [input.is_tracked(), parameters.is_tracked()];
         let nodes = [input.node(), parameters.node()];
         let (input, parameters) = (input.into_parts().0, parameters.into_parts().0);
@@ -157,8 +149,7 @@ impl Tape {
     ) -> (TchTensor, Self) {
         let _guard = tch::no_grad_guard();
         let activations = vec![program.input(&input.tensor)];
-        let mut tape =
-            Self { program, held: [input, parameters], wanted, activations, recorded: Vec::new() };
+        let mut tape = Self { program, held: [input, parameters], wanted, activations, recorded: Vec::new() };
         let parameters = cut(&tape.held[1].tensor, tape.program.shapes());
         let mut alive = vec![0];
         for (index, stage) in tape.program.stages().to_vec().iter().enumerate() {
