@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The training thread's stack: the graph of a deep network is walked recursively.
-const STACK_BYTES: usize = 64 << 20;
+pub(crate) const STACK_BYTES: usize = 64 << 20;
 /// How much of libtorch's own words a failure's message carries.
 const MAX_MESSAGE_CHARS: usize = 1000;
 
