@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The training thread's stack: the graph of a deep network is walked recursively.
-const STACK_BYTES: usize = 64 << 20;
+pub(crate) const STACK_BYTES: usize = 64 << 20;
 /// How much of libtorch's own words a failure's message carries.
 const MAX_MESSAGE_CHARS: usize = 1000;
 
@@ -153,7 +153,9 @@ fn last_report(attempt: Attempt, execution: impl FnOnce() -> Result<Outcome, eng
 fn describe(said: &str) -> String {
     let lowered = said.to_lowercase();
     if lowered.contains("out of memory") || lowered.contains("can't allocate memory") {
-        format!("out of memory: use a smaller batch_size, memory = \"low\" or precision = \"bf16\" (libtorch said: {said})")
+        format!(
+            "out of memory: use a smaller batch_size, memory = \"low\" or precision = \"bf16\" (libtorch said: {said})"
+        )
     } else {
         format!("libtorch or the trainer failed: {said}")
     }

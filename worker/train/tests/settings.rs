@@ -22,7 +22,7 @@ use ceteris_shared::{
 use ceteris_train::{
     backend::{self, Compute, DeviceName, Float},
     data::Dataset,
-    engine::{Step, predict},
+    engine::{Meter, Step, predict},
     loss::{CrossEntropy, Targets},
     model::{Network, random},
     tensors::{Contents, StateDict},
@@ -146,7 +146,8 @@ fn an_average_predicts_and_moves_nothing() {
         assert_eq!(averages.len(), parameters);
         state.0.extend(averages);
         let network = Network::new(&state, ARCH, 2, Part::Block4, compute, &device).unwrap();
-        let expected = predict(&network, &data, &data.split(Split::Val), None, &device, || true).unwrap();
+        let expected =
+            predict(&network, &data, &data.split(Split::Val), None, &device, &Meter::default(), || true).unwrap();
         let got = Predictions::from_bytes(&other["predictions-val.safetensors"]).unwrap();
         assert_eq!(got, expected);
     }
