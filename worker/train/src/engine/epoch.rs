@@ -77,8 +77,11 @@ impl Execution<'_> {
                     let (step, loss) = (progress.step, progress.mean());
                     tell(self.reporter, Report::Progress { attempt, epoch: work.epoch, step, steps, loss });
                 }
-                let due =
-                    self.request.work.checkpoint_every_steps.is_some_and(|every| progress.step % every.max(1) == 0);
+                let due = self
+                    .request
+                    .work
+                    .checkpoint_every_steps
+                    .is_some_and(|every| progress.step.is_multiple_of(every.max(1)));
                 if due && progress.step < steps {
                     self.hand_over_step(work, network, optimizer, &progress, writer);
                 }
