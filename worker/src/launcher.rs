@@ -33,17 +33,9 @@ use crate::config::SlotConfig;
 const MAX_SOCKET_PATH_BYTES: usize = 100;
 /// How long a process may take to be gone after its socket closed, and its last words to arrive.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// Set for a trainer unless the agent's own environment says otherwise; none of it changes a result.
-///
-/// Threads that wait sleep instead of spinning, which costs several times more where others use the machine too; and
-/// the allocator keeps the large blocks that every step frees and asks for again, instead of returning them to the
-/// kernel and having each page cleared anew.
-const TUNING: [(&str, &str); 4] = [
-    ("OMP_WAIT_POLICY", "passive"),
-    ("MALLOC_ARENA_MAX", "1"),
-    ("MALLOC_MMAP_MAX_", "0"),
-    ("MALLOC_TRIM_THRESHOLD_", "8589934592"),
-];
+/// Set for a trainer unless the agent's own environment says otherwise; it changes no result. Threads that wait sleep
+/// instead of spinning, which costs several times more where others use the machine too.
+const TUNING: [(&str, &str); 1] = [("OMP_WAIT_POLICY", "passive")];
 
 /// Starts one slot's trainers.
 #[derive(Debug)]

@@ -191,7 +191,7 @@ pub(super) async fn what_is_committed_is_restored(store: &impl Store) {
 pub(super) async fn the_last_step_is_restored_until_its_epoch_is_committed(store: &impl Store) {
     let record = experiment(1, "example");
     let mut run = Run::of(store, &record).await;
-    let work = record.plan.segments[0].work.epochs[0];
+    let work = &record.plan.segments[0].work.epochs[0];
     let saved = async || store.snapshot().await.expect("it is read").experiments[0].segments[0].clone();
     assert_eq!((saved().await.step, saved().await.environment), (None, Some(environment())));
     for step in [3, 6] {

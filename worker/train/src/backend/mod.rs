@@ -6,6 +6,7 @@
 //! a move to another of its backends is a change of this folder.
 
 // Deprecated upstream as a whole; the module is where a move to another backend would happen.
+pub mod allocator;
 mod compute;
 #[allow(deprecated)]
 mod libtorch;
@@ -18,7 +19,7 @@ use ceteris_shared::{checkpoint::Environment, lineage};
 
 pub use compute::{Buffers, Compute, Float, Shapes, host};
 
-use crate::model::Unit;
+use crate::model::{Mode, Unit};
 
 /// Where to compute, as written on the command line: `cpu` or `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,19 +158,20 @@ pub(crate) fn filled<E>(
     if libtorch::is_processor(device) { libtorch::filled(count, fill) } else { portable::filled(count, device, fill) }
 }
 
-/// Logits of `units`, which end with the classifier, in training mode, differentiable in `parameters`. The statistics
-/// in `buffers` are updated.
+/// Logits of `units`, which end with the classifier, differentiable in `parameters`. In training mode the statistics in
+/// `buffers` are updated.
 pub(crate) fn train(
     units: Vec<Unit>,
     buffers: &mut Buffers,
     parameters: Tensor<1>,
     compute: Compute,
+    mode: Mode,
     input: Tensor<4>,
 ) -> Tensor<2> {
     if libtorch::is_libtorch(&input.device()) {
-        return libtorch::train(units, buffers, parameters, compute, input);
+        return libtorch::train(units, buffers, parameters, compute, mode, input);
     }
-    let (logits, statistics) = portable::train(&units, buffers, parameters, input);
+    let (logits, statistics) = portable::train(&units, buffers, parameters, mode, input);
     buffers.statistics = statistics;
     logits
 }

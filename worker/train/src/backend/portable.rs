@@ -136,15 +136,16 @@ pub(super) fn filled<E>(
     Ok(Tensor::from_data(TensorData::new(values, [count]), device))
 }
 
-/// Logits of `units`, in training mode, differentiable in `parameters`; and the new running statistics.
+/// Logits of `units`, differentiable in `parameters`; and the new running statistics.
 pub(super) fn train(
     units: &[Unit],
     buffers: &Buffers,
     parameters: Tensor<1>,
+    mode: Mode,
     input: Tensor<4>,
 ) -> (Tensor<2>, Tensor<1>) {
     let input = if parameters.is_autodiff() { input.autodiff() } else { input };
-    let (logits, statistics) = run(units, buffers, parameters, Mode::Training, input);
+    let (logits, statistics) = run(units, buffers, parameters, mode, input);
     let statistics = if statistics.is_empty() { buffers.statistics.clone() } else { Tensor::cat(statistics, 0) };
     (logits.matrix(), statistics)
 }

@@ -15,7 +15,7 @@ use super::{
     serve, synchronise,
 };
 use crate::{
-    backend::{self, Opened},
+    backend::{self, Opened, allocator},
     data::{Dataset, Plan, load},
     engine::Step,
     local,
@@ -59,6 +59,7 @@ enum Memory {
 
 pub(super) fn run(options: &Options) -> Result<()> {
     let machine = &options.machine;
+    allocator::suit(options.memory == Memory::Low);
     let opened = machine.open()?;
     let device = &opened.device;
     let compute = machine.compute(options.memory == Memory::Low);

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::{
     loss::{CrossEntropy, Targets},
-    model::Network,
+    model::{Mode, Network},
     optimizer::Optimizer,
 };
 
@@ -46,7 +46,7 @@ impl Step<'_> {
             let piece =
                 if rows.len() == targets.labels.len() { input.clone() } else { input.clone().slice([rows.clone()]) };
             let parameters = network.parameters().autodiff().require_grad();
-            let logits = network.logits_in_training(parameters.clone(), piece);
+            let logits = network.differentiable_logits(Mode::Training, parameters.clone(), piece);
             let loss = self.loss.loss(logits, &targets.slice(rows), normaliser);
             value += loss.clone().without_autodiff().into_data().iter::<f64>().next().unwrap_or(f64::NAN);
             if !value.is_finite() {

@@ -17,10 +17,11 @@ use ceteris_shared::architecture::{Arch, Part};
 
 use crate::tensors::StateDict;
 
-/// Splits a whole state of `arch` at `first`: what is before it, and it with all after it.
+/// Splits a whole state of `arch` at `first`: what is before it, and it with all after it. A tensor that is none of the
+/// network's stays with the former, where a check finds it.
 pub fn split(state: StateDict, arch: Arch, classes: usize, first: Part) -> (StateDict, StateDict) {
-    let below: std::collections::BTreeSet<String> =
-        arch.layout(classes).into_iter().filter(|entry| entry.part < first).map(|entry| entry.name).collect();
-    let (frozen, trained) = state.0.into_iter().partition(|(name, _)| below.contains(name));
+    let above: std::collections::BTreeSet<String> =
+        arch.layout(classes).into_iter().filter(|entry| entry.part >= first).map(|entry| entry.name).collect();
+    let (trained, frozen) = state.0.into_iter().partition(|(name, _)| above.contains(name));
     (StateDict(frozen), StateDict(trained))
 }

@@ -6,7 +6,7 @@
 use burn::tensor::{Device, Tensor};
 use ceteris_shared::architecture::{Arch, Entry, Part};
 
-use super::{Unit, units};
+use super::{Mode, Unit, units};
 use crate::{
     backend::{self, Buffers, Compute},
     tensors::{self, Error, Source, StateDict},
@@ -119,11 +119,11 @@ impl Network {
         self.logits_of_features(self.features(images))
     }
 
-    /// Logits `[batch, classes]` from the input of the first trained part, in training mode, differentiable in
-    /// `parameters`, which have the values of [`Self::parameters`]. Running statistics are updated.
-    pub fn logits_in_training(&mut self, parameters: Tensor<1>, features: Tensor<4>) -> Tensor<2> {
+    /// Logits `[batch, classes]` from the input of the first trained part, differentiable in `parameters`, which have the
+    /// values of [`Self::parameters`]. In training mode running statistics are updated.
+    pub fn differentiable_logits(&mut self, mode: Mode, parameters: Tensor<1>, features: Tensor<4>) -> Tensor<2> {
         let units = self.split_units().1.to_vec();
-        backend::train(units, &mut self.trained, parameters, self.compute, features)
+        backend::train(units, &mut self.trained, parameters, self.compute, mode, features)
     }
 
     /// A copy of the whole state in memory.

@@ -1,6 +1,8 @@
 //! What the suites share: a small data set on disk, and requests to train on it.
 #![allow(dead_code)]
 
+pub mod trainer;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -13,12 +15,12 @@ use ceteris_shared::{
     ids::{Attempt, Epoch, SegmentId},
     lineage::LineageKey,
     plan::{EpochWork, Work},
-    spec::{Arch, Augment, Optimizer, Precision, Schedule, Trainable},
-    trainer::{DatasetFiles, EpochReport, Report, Start, Train},
+    spec::{Arch, Augment, Memory, Optimization, PolicyName, Precision, Rates, Trainable},
+    trainer::{DatasetFiles, EpochReport, FeatureFolder, Position, Report, Start, StepReport, Train},
 };
 use ceteris_train::{
     backend::{self, DeviceName},
-    engine::{self, Error, Outcome, Stop},
+    engine::{self, Control, Error, Outcome},
 };
 
 pub const SIZE: u32 = 32;
@@ -76,8 +78,8 @@ pub fn epoch(epoch: u32, train: Trainable, optimizer_starts: bool) -> EpochWork 
         train,
         optimizer_starts,
         lr: 1e-3,
-        schedule: Schedule::Constant,
-        augment: Augment::Light,
+        rates: Rates::Constant,
+        augment: Augment::Named(PolicyName::Light),
     }
 }
 
@@ -90,8 +92,10 @@ pub fn request(folder: &Path, dataset: &DatasetFiles, epochs: Vec<EpochWork>) ->
             arch: Arch::Densenet121,
             seed: 3,
             batch_size: 4,
-            optimizer: Optimizer::default(),
+            optimization: Optimization::default(),
             precision: Precision::Fp32,
+            memory: Memory::Normal,
+            checkpoint_every_steps: None,
             epochs,
             endpoint: false,
         },
@@ -99,23 +103,30 @@ pub fn request(folder: &Path, dataset: &DatasetFiles, epochs: Vec<EpochWork>) ->
         external: Vec::new(),
         start: Start::Random,
         directory: folder.to_owned(),
+        features: None,
     }
 }
 
-/// Trains here, on one thread.
+/// A folder for features that holds all that small runs make.
+pub fn feature_folder(directory: &Path) -> FeatureFolder {
+    fs::create_dir_all(directory).unwrap();
+    FeatureFolder { directory: directory.to_owned(), limit_bytes: 1 << 30 }
+}
+
+/// Trains here, on one thread, without an agent that answers.
 pub fn train(request: &Train) -> Result<(Outcome, Vec<Report>), Error> {
-    train_until(request, &Stop::default(), |_| {})
+    train_until(request, &Control::alone(), |_| {})
 }
 
 /// Trains here, on one thread; `hear` is told each report.
 pub fn train_until(
     request: &Train,
-    stop: &Stop,
-    mut hear: impl FnMut(&Report),
+    control: &Control,
+    mut hear: impl FnMut(&Report) + Send,
 ) -> Result<(Outcome, Vec<Report>), Error> {
-    let device = backend::open(DeviceName::Cpu, 1).unwrap();
+    let opened = backend::open(DeviceName::Cpu, 1).unwrap();
     let mut reports = Vec::new();
-    let outcome = engine::train(request, &device, stop, &mut |report| {
+    let outcome = engine::train(request, &opened, control, &mut |report| {
         hear(&report);
         reports.push(report);
     })?;
@@ -133,19 +144,49 @@ pub fn epochs(reports: &[Report]) -> Vec<&EpochReport> {
     epochs
 }
 
+/// The checkpoints within epochs among reports.
+pub fn steps(reports: &[Report]) -> Vec<&StepReport> {
+    let mut steps = Vec::new();
+    for report in reports {
+        if let Report::Step(step) = report {
+            steps.push(step.as_ref());
+        }
+    }
+    steps
+}
+
 /// The state after an epoch, as the next execution starts from it.
 pub fn checkpoint(report: &EpochReport) -> Start {
     Start::Checkpoint {
         frozen: report.frozen.clone(),
         trained: report.trained.clone(),
         optimizer: report.optimizer.clone(),
+        position: None,
+    }
+}
+
+/// The state within an epoch, as the next execution starts from it.
+pub fn step_checkpoint(report: &StepReport) -> Start {
+    Start::Checkpoint {
+        frozen: report.frozen.clone(),
+        trained: report.trained.clone(),
+        optimizer: report.optimizer.clone(),
+        position: Some(Position { step: report.step, progress: report.progress.clone() }),
     }
 }
 
 /// The bytes of all files that an epoch made, by name.
 pub fn bytes(report: &EpochReport) -> BTreeMap<String, Vec<u8>> {
     let model = [&report.frozen, &report.trained, &report.optimizer];
-    let files = model.into_iter().chain(report.predictions.iter().map(|(_, file)| file));
+    read_all(model.into_iter().chain(report.predictions.iter().map(|(_, file)| file)))
+}
+
+/// The bytes of all files of a checkpoint within an epoch, by name.
+pub fn step_bytes(report: &StepReport) -> BTreeMap<String, Vec<u8>> {
+    read_all([&report.frozen, &report.trained, &report.optimizer, &report.progress].into_iter())
+}
+
+fn read_all<'a>(files: impl Iterator<Item = &'a PathBuf>) -> BTreeMap<String, Vec<u8>> {
     let name = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().into_owned();
     files.map(|file| (name(file), fs::read(file).unwrap())).collect()
 }

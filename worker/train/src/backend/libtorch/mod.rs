@@ -13,6 +13,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use burn_tch::TchTensor;
+use ceteris_shared::architecture::Part;
 
 use crate::{
     backend::{Buffers, Compute},
@@ -84,7 +85,7 @@ pub(super) fn infer<const D: usize>(
         cut(&raw(&buffers.statistics), &buffers.shapes.statistics)
     });
     let start = units.first().map_or(0, |unit| unit.entries.start);
-    let mut alive = vec![o.input(&raw(&input))];
+    let mut alive = vec![enter(&o, units, &raw(&input))];
     for unit in units {
         let inputs: Vec<&tch::Tensor> = alive.iter().collect();
         let own = &tensors[unit.entries.start - start..unit.entries.end - start];
@@ -98,16 +99,17 @@ pub(super) fn infer<const D: usize>(
     Tensor::from_primitive::<LibTorch>(TchTensor::new(output))
 }
 
-/// Logits of `units`, in training mode, differentiable in `parameters` and, where it is tracked, in `input`. Running
+/// Logits of `units`, differentiable in `parameters` and, where it is tracked, in `input`. In training mode the running
 /// statistics in `buffers` are updated in place.
 pub(super) fn train(
     units: Vec<Unit>,
     buffers: &Buffers,
     parameters: Tensor<1>,
     compute: Compute,
+    mode: Mode,
     input: Tensor<4>,
 ) -> Tensor<2> {
-    let program = NetworkProgram::new(units, buffers, compute);
+    let program = NetworkProgram::new(units, buffers, compute, mode);
     region::run(input, parameters, Arc::new(program))
 }
 
@@ -116,6 +118,14 @@ pub(super) fn upload(values: &[f32], shape: [usize; 4], device: &Device) -> Tens
     let target = raw(&Tensor::<1>::zeros([1], device)).device();
     let tensor = tch::Tensor::from_slice(values).view(signed(&shape).as_slice()).to_device(target);
     Tensor::from_primitive::<LibTorch>(TchTensor::new(tensor))
+}
+
+/// What the first of `units` reads. The classifier reads pooled features, which are in the weights' float type.
+fn enter(o: &Libtorch, units: &[Unit], input: &tch::Tensor) -> tch::Tensor {
+    match units.first() {
+        Some(unit) if unit.part == Part::Head => input.shallow_clone(),
+        _ => o.input(input),
+    }
 }
 
 fn raw<const D: usize>(tensor: &Tensor<D>) -> tch::Tensor {
@@ -151,10 +161,11 @@ struct NetworkProgram {
     statistics: TchTensor,
     statistics_shapes: Vec<Vec<i64>>,
     compute: Compute,
+    mode: Mode,
 }
 
 impl NetworkProgram {
-    fn new(units: Vec<Unit>, buffers: &Buffers, compute: Compute) -> Self {
+    fn new(units: Vec<Unit>, buffers: &Buffers, compute: Compute, mode: Mode) -> Self {
         let start = units.first().map_or(0, |unit| unit.entries.start);
         let before = |at: usize| buffers.shapes.is_parameter[..at - start].iter().filter(|is| **is).count();
         let stage =
@@ -167,11 +178,12 @@ impl NetworkProgram {
             statistics_shapes: buffers.shapes.statistics.iter().map(|shape| signed(shape)).collect(),
             units,
             compute,
+            mode,
         }
     }
 
     fn operations(&self, pass: Pass) -> Libtorch {
-        Libtorch { compute: self.compute, mode: Mode::Training, pass }
+        Libtorch { compute: self.compute, mode: self.mode, pass }
     }
 }
 
@@ -189,7 +201,7 @@ impl Program for NetworkProgram {
     }
 
     fn input(&self, input: &tch::Tensor) -> tch::Tensor {
-        self.operations(Pass::First).input(input)
+        enter(&self.operations(Pass::First), &self.units, input)
     }
 
     fn run(&self, stage: usize, inputs: &[&tch::Tensor], parameters: &[tch::Tensor], pass: Pass) -> tch::Tensor {

@@ -29,9 +29,17 @@ pub(super) struct Libtorch {
 }
 
 impl Libtorch {
-    /// An input in the float type and layout of activations.
+    /// Maps in the float type and layout of activations.
     pub fn input(&self, input: &Tensor) -> Tensor {
-        self.laid_out(&input.to_kind(kind(self.compute.float)))
+        let laid_out = self.weight(input);
+        let (batch, channels, height, width) = laid_out.size4().expect("maps have four dimensions");
+        let strides = if self.compute.channels_last {
+            [channels * height * width, 1, channels * width, channels]
+        } else {
+            [channels * height * width, height * width, width, 1]
+        };
+        // Where a map is a single pixel, values lie in both layouts at once; libtorch chooses kernels by the strides.
+        laid_out.as_strided([batch, channels, height, width], strides, None::<i64>)
     }
 
     /// Whether the operation of our own computes: on the processor, where channels lie next to each other.
@@ -39,11 +47,13 @@ impl Libtorch {
         self.compute.channels_last && inputs.iter().all(|input| input.device() == tch::Device::Cpu)
     }
 
-    fn laid_out(&self, tensor: &Tensor) -> Tensor {
+    /// A convolution's weight in the float type and layout of activations.
+    fn weight(&self, weight: &Tensor) -> Tensor {
+        let weight = weight.to_kind(kind(self.compute.float));
         if self.compute.channels_last {
-            tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+            weight.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
         } else {
-            tensor.contiguous()
+            weight.contiguous()
         }
     }
 }
@@ -68,7 +78,7 @@ impl Operations for Libtorch {
     type Tensor = Tensor;
 
     fn convolution(&self, input: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Tensor {
-        let weight = self.input(weight);
+        let weight = self.weight(weight);
         let (stride, padding) = (stride as i64, padding as i64);
         input.conv2d(&weight, None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], 1)
     }
