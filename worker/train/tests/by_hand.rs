@@ -58,8 +58,15 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// `run` of a spec with one arm of so many epochs of the head, and what `more` adds to the spec.
+    /// A run with seed 3 of a spec with one arm of so many epochs of the head, and what `more` adds to the spec.
     fn run(&self, out: &str, epochs: u32, more: &str) -> Command {
+        let mut command = self.run_of_any(out, epochs, more);
+        command.args(["--seed", "3"]);
+        command
+    }
+
+    /// The same, without a seed.
+    fn run_of_any(&self, out: &str, epochs: u32, more: &str) -> Command {
         let spec = self.path("spec.toml");
         let text = format!(
             "name = 'x'\ndata = {{ dataset = 'd' }}\nmodel = {{ init = 'random' }}\nbudget = {{ epochs = {epochs} }}\n\
@@ -68,7 +75,7 @@ impl Place {
         );
         fs::write(&spec, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ceteris-train"));
-        command.args(["run", "--threads", "1", "--seed", "3", "--spec"]).arg(spec);
+        command.args(["run", "--threads", "1", "--spec"]).arg(spec);
         command.arg("--data").arg(self.path("data")).arg("--out").arg(self.path(out));
         command.arg("--features").arg(self.path("features")).env_remove("RUST_LOG");
         command
@@ -119,7 +126,7 @@ fn a_run_prints_a_line_for_each_epoch_and_leaves_its_checkpoints() {
         place.file(&format!("out/epoch-2/{file}.safetensors"));
     }
     insta::assert_snapshot!(place.refusal(&mut place.run("out", 2, "")), @"[folder]/out is not empty; name another folder as --out, or go on in this one with --resume");
-    insta::assert_snapshot!(place.refusal(place.run("out", 3, "").arg("--resume")), @"");
+    insta::assert_snapshot!(place.refusal(place.run("out", 3, "").arg("--resume")), @"[folder]/out holds arm only, seed 3 under other settings, not arm only, seed 3: name another folder as --out");
     let again = succeeds(place.run("out", 2, "").arg("--resume"));
     assert_eq!(epochs(&again), [0; 0]);
     assert!(said(&again).contains("all epochs are trained"), "{}", said(&again));
@@ -129,10 +136,11 @@ fn a_run_prints_a_line_for_each_epoch_and_leaves_its_checkpoints() {
 fn a_run_that_is_not_there_is_told_with_those_that_are() {
     let place = Place::new();
     let grid = "grid = { lr = [0.1, 0.01] }";
-    insta::assert_snapshot!(place.refusal(&mut place.run("out", 1, grid)), @"");
-    insta::assert_snapshot!(place.refusal(place.run("out", 1, grid).args(["--arm", "other"])), @"");
-    insta::assert_snapshot!(place.refusal(place.run("out", 1, "").args(["--seed", "4"])), @"");
-    insta::assert_snapshot!(place.refusal(place.run("out", 1, "").args(["--weights", "w"])), @"");
+    insta::assert_snapshot!(place.refusal(&mut place.run("out", 1, grid)), @"the spec has more than one arm; choose with --arm NAME: only lr=1e-1, only lr=1e-2");
+    insta::assert_snapshot!(place.refusal(place.run("out", 1, grid).args(["--arm", "other"])), @"the spec has no arm other; it has: only lr=1e-1, only lr=1e-2");
+    insta::assert_snapshot!(place.refusal(&mut place.run_of_any("out", 1, "")), @"the spec has more than one seed; choose with --seed N: 3, 5");
+    insta::assert_snapshot!(place.refusal(place.run_of_any("out", 1, "").args(["--seed", "4"])), @"the spec has no seed 4; it has: 3, 5");
+    insta::assert_snapshot!(place.refusal(place.run("out", 1, "").args(["--weights", "w"])), @r#"the spec says `init = "random"`; leave --weights out"#);
     assert!(!place.path("out").exists());
 }
 
@@ -184,7 +192,11 @@ fn a_damaged_checkpoint_is_told_and_the_one_before_taken() {
     let output = succeeds(place.run("out", 3, "").arg("--resume"));
     let said = said(&output).replace(&place.folder.path().display().to_string(), "[folder]");
     let lines: Vec<&str> = said.lines().filter(|line| line.contains("out/epoch-")).collect();
-    insta::assert_snapshot!(lines.join("\n"), @"");
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    [folder]/out/epoch-3 is not complete and is removed: [folder]/out/epoch-3/trained.safetensors: not a safetensors file: incomplete metadata, file not fully covered
+    [folder]/out/epoch-2 is not complete and is removed: [folder]/out/epoch-2/metrics.json is missing: No such file or directory (os error 2)
+    going on from [folder]/out/epoch-1
+    ");
     assert_eq!(epochs(&output), [2, 3]);
     assert!(place.file("out/epoch-3/trained.safetensors") == whole);
 }

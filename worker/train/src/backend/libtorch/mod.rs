@@ -145,8 +145,8 @@ fn signed(shape: &[usize]) -> Vec<i64> {
 /// Parameters and statistics in the layout's order.
 fn merge(buffers: &Buffers, parameters: Vec<tch::Tensor>, statistics: Vec<tch::Tensor>) -> Vec<tch::Tensor> {
     let (mut parameters, mut statistics) = (parameters.into_iter(), statistics.into_iter());
-    let mut next = |is_parameter: &bool| if *is_parameter { parameters.next() } else { statistics.next() };
-    buffers.shapes.is_parameter.iter().filter_map(&mut next).collect()
+    let next = |is_parameter: &bool| if *is_parameter { parameters.next() } else { statistics.next() };
+    buffers.shapes.is_parameter.iter().filter_map(next).collect()
 }
 
 /// The trained part of a network as a region's program.
@@ -215,8 +215,8 @@ impl Program for NetworkProgram {
         let length: i64 = shapes.iter().map(|shape| shape.iter().product::<i64>()).sum();
         let statistics = region::cut(&self.statistics.tensor.narrow(0, skipped, length), shapes);
         let (mut parameters, mut statistics) = (parameters.iter(), statistics.iter());
-        let mut next = |is: &bool| if *is { parameters.next() } else { statistics.next() };
-        let tensors: Vec<tch::Tensor> = own.iter().filter_map(&mut next).map(tch::Tensor::shallow_clone).collect();
+        let next = |is: &bool| if *is { parameters.next() } else { statistics.next() };
+        let tensors: Vec<tch::Tensor> = own.iter().filter_map(next).map(tch::Tensor::shallow_clone).collect();
         unit.run(&self.operations(pass), &tensors, inputs)
     }
 }
