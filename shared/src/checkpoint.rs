@@ -80,11 +80,11 @@ pub struct Manifest {
 pub struct Environment {
     /// Version of the training engine.
     pub engine: String,
-    /// Version of libtorch.
+    /// Version of libtorch, or `none` where it computes nothing.
     pub libtorch: String,
-    /// `cpu`, or the accelerator's model.
+    /// `cpu`, `flex` for the processor without libtorch, or the accelerator's model.
     pub device: String,
-    /// The instruction set that libtorch dispatches to, such as `AVX512`.
+    /// The instruction set that kernels are dispatched to, such as `AVX512`.
     pub instructions: String,
     /// Threads within an operation; the count changes the order of sums.
     pub threads: u32,

@@ -1,6 +1,7 @@
 //! What an agent is told: flags before environment (`CETERIS_…`) before file, all of it checked before anything starts.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
     time::Duration,
@@ -48,7 +49,8 @@ pub struct Arguments {
     /// Attempts at once on the processor; with GPUs it is one for each [default: 1]
     #[arg(long, env = "CETERIS_SLOTS", value_name = "N")]
     pub slots: Option<u32>,
-    /// Where to compute: `cpu`, or `cuda:N` once for each GPU [default: cpu]
+    /// Where to compute: `cpu`, `cuda:N` once for each GPU, `auto` for the first GPU or else the processor, or `flex`, the
+    /// processor without libtorch [default: cpu]
     #[arg(long, env = "CETERIS_DEVICE", value_name = "DEVICE", value_delimiter = ',')]
     pub device: Option<Vec<String>>,
     /// Threads of each slot; results depend on it in their last bits [default: processors / slots]
@@ -116,7 +118,7 @@ impl fmt::Debug for Token {
 /// One place to train.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotConfig {
-    /// `cpu` or `cuda:N`.
+    /// `cpu`, `cuda:N`, `auto` or `flex`.
     pub device: String,
     /// Threads within an operation.
     pub threads: u32,
@@ -299,30 +301,38 @@ fn slots(
     let devices = devices.filter(|devices| !devices.is_empty()).unwrap_or_else(|| vec!["cpu".to_owned()]);
     for device in &devices {
         let gpu = device.strip_prefix("cuda:").is_some_and(|index| index.parse::<u32>().is_ok());
-        if device != "cpu" && !gpu {
-            return refuse("--device", format!("{device:?} is not a device: write cpu, or cuda:0 for the first GPU"));
+        if !gpu && !["cpu", "auto", "flex"].contains(&device.as_str()) {
+            return refuse(
+                "--device",
+                format!("{device:?} is not a device: write cpu, cuda:0 for the first GPU, auto, or flex"),
+            );
         }
     }
-    let gpus = devices.iter().filter(|device| *device != "cpu").count();
+    // What `auto` finds may be a GPU, which is one slot.
+    let is_processor = |device: &String| device == "cpu" || device == "flex";
+    let gpus = devices.iter().filter(|device| !is_processor(device)).count();
     let devices = match slots {
         Some(slots) if !(1..=MAX_SLOTS).contains(&slots) => {
             return refuse("--slots", format!("{slots} is not between 1 and {MAX_SLOTS}"));
         }
-        Some(slots) if gpus == 0 && devices.len() == 1 => vec!["cpu".to_owned(); slots as usize],
+        Some(slots) if gpus == 0 && devices.len() == 1 => vec![devices[0].clone(); slots as usize],
         Some(slots) if slots as usize != devices.len() => {
             return refuse("--slots", format!("{slots} slots but {} devices; leave --slots out", devices.len()));
         }
         _ => devices,
     };
-    let mut sorted: Vec<&String> = devices.iter().filter(|device| *device != "cpu").collect();
+    let mut sorted: Vec<&String> = devices.iter().filter(|device| !is_processor(device)).collect();
     sorted.sort_unstable();
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         return refuse("--device", format!("{} is named twice; a GPU is one slot", pair[0]));
     }
-    if gpus > 0 && gpus < devices.len() {
+    let kind = |device: &String| device.split(':').next().unwrap_or_default().to_owned();
+    let kinds: BTreeSet<String> = devices.iter().map(kind).collect();
+    if kinds.len() > 1 {
+        let kinds = Vec::from_iter(kinds).join(" and ");
         return refuse(
             "--device",
-            "cpu and GPUs do not give the same bits: run one agent for each, with its own --state",
+            format!("{kinds} do not give the same bits: run one agent for each, with its own --state"),
         );
     }
     let threads = threads.unwrap_or_else(|| (processors / devices.len() as u32).max(1));

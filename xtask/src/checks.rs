@@ -114,6 +114,16 @@ impl Session<'_> {
                 command::run(session.cargo().args(arguments))
             })?;
         }
+        if everything {
+            self.step("trainer without libtorch", |session| {
+                // In a folder of its own: with other features burn is another build, and the two would evict each other.
+                let target = programs::target(session.workspace)?.join("flex");
+                let arguments = ["clippy", "-p", "ceteris-train", "--no-default-features", "--features", "flex"];
+                let mut clippy = session.cargo();
+                clippy.args(arguments).args(["--all-targets", "--", "-D", "warnings"]);
+                command::run(clippy.env("CARGO_TARGET_DIR", target))
+            })?;
+        }
         self.step("programs", |session| {
             programs::build(session.workspace, &programs::Options { release: false }).map(|_| ())
         })?;

@@ -46,7 +46,7 @@ pub struct Options {
     /// The object store: a folder or s3://BUCKET/PREFIX [default: in the state folder].
     #[arg(long, value_name = "PLACE", env = "CETERIS_STORE", hide_env_values = true)]
     pub store: Option<String>,
-    /// Where to compute: `cpu`, or `cuda:N` once for each GPU [default: the worker's own].
+    /// Where to compute: `cpu`, `cuda:N` once for each GPU, `auto` or `flex` [default: the worker's own].
     #[arg(long, value_name = "DEVICE")]
     pub device: Vec<String>,
     /// Attempts at once on the processor [default: the worker's own].

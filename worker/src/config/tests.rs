@@ -35,6 +35,10 @@ fn processors_are_divided_and_gpus_are_slots() {
     assert_eq!(config.slots, vec![SlotConfig { device: "cpu".to_owned(), threads: 2 }; 3]);
     let config = load(&["--store", "s", "--device", "cuda:0,cuda:1"], &machine()).expect("two GPUs");
     assert_eq!(config.slots.iter().map(|slot| slot.device.as_str()).collect::<Vec<_>>(), ["cuda:0", "cuda:1"]);
+    let config = load(&["--store", "s", "--device", "flex", "--slots", "2"], &machine()).expect("two slots");
+    assert_eq!(config.slots, vec![SlotConfig { device: "flex".to_owned(), threads: 4 }; 2]);
+    let config = load(&["--store", "s", "--device", "auto"], &machine()).expect("one slot");
+    assert_eq!(config.slots, [SlotConfig { device: "auto".to_owned(), threads: 8 }]);
 }
 
 #[test]
@@ -76,6 +80,9 @@ fn what_cannot_be_meant_is_refused_by_flag() {
         with_store(&["--device", "cuda:0,cuda:0"]),
         with_store(&["--device", "cpu,cuda:0"]),
         with_store(&["--device", "cuda:0", "--slots", "2"]),
+        with_store(&["--device", "auto", "--slots", "2"]),
+        with_store(&["--device", "auto,auto"]),
+        with_store(&["--device", "auto,flex"]),
         with_store(&["--slots", "0"]),
         with_store(&["--threads", "0"]),
         with_store(&["--trainer", "/nowhere/ceteris-train"]),

@@ -1,4 +1,5 @@
-//! The training engine: DenseNet and ResNet on libtorch through burn, one epoch after the other, to the bit.
+//! The training engine: DenseNet and ResNet through burn, on libtorch or on burn's own kernels, one epoch after the other,
+//! to the bit.
 //!
 //! It owns the network, the optimizer, the draws' use and the files of a checkpoint. It knows no credentials, no
 //! coordinator and no store: `ceteris-train` is told which local files to read and which folder to write

@@ -131,7 +131,7 @@ mod tests {
     const LABELS: [u32; 3] = [0, 2, 1];
 
     fn device() -> Device {
-        open(DeviceName::Cpu, 1).expect("the processor is always there").device
+        open(DeviceName::default(), 1).expect("the processor is always there").device
     }
 
     fn logits(rows: std::ops::Range<usize>, device: &Device) -> Tensor<2> {

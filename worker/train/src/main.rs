@@ -30,14 +30,15 @@ struct Machine {
     /// Threads within an operation [default: one per processor]. Results depend on it in their last bits
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
-    /// Where to compute: `cpu`, or `cuda:0` for the first GPU
+    /// Where to compute: `cpu`, `cuda:0` for the first GPU, `auto` for the first GPU or else the processor, or `flex`
+    /// for burn's own kernels on one thread of the processor
     #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceName,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Load libtorch, compute on the device, print what results depend on as JSON, and exit
+    /// Open the device, compute on it, print what results depend on as JSON, and exit
     Check(Machine),
     /// Train one run of a spec by hand, without an agent and a coordinator
     ///

@@ -218,6 +218,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "libtorch")]
     fn an_error_of_libtorch_is_told_without_its_stack() {
         let report = told(|| {
             let _ = tch::Tensor::zeros([2], (tch::Kind::Float, tch::Device::Cpu)).reshape([3]);

@@ -16,6 +16,13 @@ pub enum Float {
     Bf16,
 }
 
+impl Float {
+    /// The float type of weights and statistics.
+    pub fn of_weights(self) -> DType {
+        if self == Self::Fp64 { DType::F64 } else { DType::F32 }
+    }
+}
+
 /// How a network is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compute {
@@ -61,7 +68,7 @@ impl Buffers {
             let named = of_kind().map(|entry| (entry.name.clone(), entry.shape.as_slice()));
             let count = of_kind().map(|entry| entry.shape.iter().product::<usize>()).sum();
             let tensor = super::filled(count, device, |values| tensors::copy_all(source, named, values))?;
-            Ok::<_, Error>(if float == Float::Fp64 { tensor.cast(DType::F64) } else { tensor })
+            Ok::<_, Error>(tensor.cast(float.of_weights()))
         };
         let shapes = |parameters: bool| {
             let of_kind = entries.iter().filter(move |entry| entry.is_parameter() == parameters);

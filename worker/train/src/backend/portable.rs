@@ -1,6 +1,7 @@
 //! The networks' operations on burn's tensors, for every backend that burn has: differentiated by burn's own autodiff.
 //!
-//! Correct and without special kernels. A batch normalisation in training mode writes down the new running statistics in
+//! Correct and without special kernels: activations have the float type of the weights, and lie and are kept as burn has
+//! them. A batch normalisation in training mode writes down the new running statistics in
 //! the order of the layout; who trains puts them in the place of the old ones.
 
 use std::{cell::RefCell, mem::MaybeUninit};
@@ -13,7 +14,7 @@ use burn::tensor::{
 };
 
 use crate::{
-    backend::Buffers,
+    backend::{Buffers, Compute},
     model::{EPSILON, MOMENTUM, Mode, Norm, Operations, Unit},
 };
 
@@ -113,13 +114,13 @@ impl Operations for Portable {
 }
 
 /// The maps after `units`, in inference mode.
-pub(super) fn infer(units: &[Unit], buffers: &Buffers, input: Tensor<4>) -> Tensor<4> {
-    run(units, buffers, buffers.parameters.clone(), Mode::Inference, input).0.maps()
+pub(super) fn infer(units: &[Unit], buffers: &Buffers, compute: Compute, input: Tensor<4>) -> Tensor<4> {
+    run(units, buffers, buffers.parameters.clone(), compute, Mode::Inference, input).0.maps()
 }
 
 /// The logits after `units`, which end with the classifier, in inference mode.
-pub(super) fn classify(units: &[Unit], buffers: &Buffers, input: Tensor<4>) -> Tensor<2> {
-    run(units, buffers, buffers.parameters.clone(), Mode::Inference, input).0.matrix()
+pub(super) fn classify(units: &[Unit], buffers: &Buffers, compute: Compute, input: Tensor<4>) -> Tensor<2> {
+    run(units, buffers, buffers.parameters.clone(), compute, Mode::Inference, input).0.matrix()
 }
 
 /// A flat tensor on `device` with the `count` values that `fill` writes.
@@ -141,11 +142,12 @@ pub(super) fn train(
     units: &[Unit],
     buffers: &Buffers,
     parameters: Tensor<1>,
+    compute: Compute,
     mode: Mode,
     input: Tensor<4>,
 ) -> (Tensor<2>, Tensor<1>) {
     let input = if parameters.is_autodiff() { input.autodiff() } else { input };
-    let (logits, statistics) = run(units, buffers, parameters, mode, input);
+    let (logits, statistics) = run(units, buffers, parameters, compute, mode, input);
     let statistics = if statistics.is_empty() { buffers.statistics.clone() } else { Tensor::cat(statistics, 0) };
     (logits.matrix(), statistics)
 }
@@ -154,6 +156,7 @@ fn run(
     units: &[Unit],
     buffers: &Buffers,
     parameters: Tensor<1>,
+    compute: Compute,
     mode: Mode,
     input: Tensor<4>,
 ) -> (Value, Vec<Tensor<1>>) {
@@ -165,7 +168,7 @@ fn run(
     let mut next = |is: &bool| if *is { parameters.next() } else { statistics.next() };
     let tensors: Vec<Value> = buffers.shapes.is_parameter.iter().filter_map(&mut next).collect();
     let start = units.first().map_or(0, |unit| unit.entries.start);
-    let mut alive = vec![Value::Maps(input)];
+    let mut alive = vec![Value::Maps(input.cast(compute.float.of_weights()))];
     for unit in units {
         let inputs: Vec<&Value> = alive.iter().collect();
         let output = unit.run(&o, &tensors[unit.entries.start - start..unit.entries.end - start], &inputs);

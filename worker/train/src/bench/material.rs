@@ -3,12 +3,12 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use ceteris_shared::architecture::{Arch, Part};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::{
-    backend::{Compute, Float},
+    backend::{self, Compute},
     model::Network,
     tensors::Contents,
 };
@@ -18,6 +18,7 @@ pub const CLASSES: usize = 2;
 
 /// DenseNet121 with the weights of `file`, trained from `first` on.
 pub fn network(file: &Path, first: Part, compute: Compute, device: &Device) -> Result<Network> {
+    backend::check(device, compute)?;
     let state = Contents::read(file)?.tensors;
     Ok(Network::new(&state, Arch::Densenet121, CLASSES, first, compute, device)?)
 }
@@ -54,5 +55,5 @@ pub fn images(file: &Path, count: usize, compute: Compute, device: &Device) -> R
 
 /// Images in the float type of `compute`'s weights.
 pub fn in_float(images: Tensor<4>, compute: Compute) -> Tensor<4> {
-    if compute.float == Float::Fp64 { images.cast(DType::F64) } else { images }
+    images.cast(compute.float.of_weights())
 }

@@ -48,7 +48,7 @@ pub struct Machine {
     /// Threads within an operation
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: u32,
-    /// `cpu`, or `cuda:0` for the first GPU
+    /// `cpu`, `cuda:0` for the first GPU, `auto` or `flex`
     #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceName,
     /// Arithmetic

@@ -14,7 +14,7 @@ use ceteris_shared::{
 
 use super::Error;
 use crate::{
-    backend::{Compute, Float},
+    backend::{self, Compute, Float},
     checkpoint::{Parts, Progress},
     data::{self, Dataset, batches},
     files,
@@ -142,6 +142,7 @@ fn compute(work: &Work) -> Compute {
 /// The state before the first step.
 pub(super) fn start(request: &Train, classes: usize, device: &Device) -> Result<State, Error> {
     let work = &request.work;
+    backend::check(device, compute(work)).map_err(|error| Error::Unfit(error.to_string()))?;
     let first = work.epochs.first().map_or(Part::Head, |epoch| epoch.train.part());
     let build = |state: &dyn Source| Network::new(state, work.arch, classes, first, compute(work), device);
     let fresh = |network| State { network, optimizer: None, progress: Progress::default() };

@@ -210,13 +210,17 @@ fn map(file: &Path) -> Result<Mmap, files::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{DeviceName, device};
+    use crate::backend::{DeviceName, open};
 
     const KEY: fn() -> FeatureKey = || FeatureKey(Digest::of(b"a set"));
 
+    fn device() -> Device {
+        open(DeviceName::default(), 1).expect("the processor is always there").device
+    }
+
     fn features(rows: usize) -> Tensor<4> {
         let values: Vec<f32> = (0..rows * 6).map(|value| value as f32).collect();
-        Tensor::from_data(TensorData::new(values, [rows, 2, 3, 1]), &device(DeviceName::Cpu))
+        Tensor::from_data(TensorData::new(values, [rows, 2, 3, 1]), &device())
     }
 
     fn make(directory: &Path) {
@@ -227,7 +231,7 @@ mod tests {
     }
 
     fn first_values(set: &FeatureSet, positions: &[usize], rows: usize) -> Vec<f32> {
-        let tensor = set.rows(positions.iter().copied(), rows).tensor(&device(DeviceName::Cpu));
+        let tensor = set.rows(positions.iter().copied(), rows).tensor(&device());
         let values: Vec<f32> = tensor.into_data().try_into_vec().expect("fp32");
         values.into_iter().step_by(6).collect()
     }

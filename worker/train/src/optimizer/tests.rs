@@ -15,7 +15,7 @@ const BETAS: [f64; 2] = [0.8, 0.95];
 const EPSILON: f64 = 1e-3;
 
 fn device() -> Device {
-    open(DeviceName::Cpu, 1).expect("the processor is always there").device
+    open(DeviceName::default(), 1).expect("the processor is always there").device
 }
 
 fn entry(name: &str, shape: &[usize], part: Part) -> Entry {

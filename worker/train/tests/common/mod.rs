@@ -124,7 +124,7 @@ pub fn train_until(
     control: &Control,
     mut hear: impl FnMut(&Report) + Send,
 ) -> Result<(Outcome, Vec<Report>), Error> {
-    let opened = backend::open(DeviceName::Cpu, 1).unwrap();
+    let opened = backend::open(DeviceName::default(), 1).unwrap();
     let mut reports = Vec::new();
     let outcome = engine::train(request, &opened, control, &mut |report| {
         hear(&report);

@@ -16,12 +16,29 @@ use burn_tch::TchTensor;
 use ceteris_shared::architecture::Part;
 
 use crate::{
-    backend::{Buffers, Compute},
+    backend::{Buffers, Compute, Error},
     model::{Mode, Unit},
 };
 pub(super) use context::Context;
 use operations::{Libtorch, Pass};
 use region::{Program, Stage};
+
+/// The version of the libtorch that was linked.
+const VERSION: &str = env!("CETERIS_LIBTORCH_VERSION");
+
+/// The GPU of that place, or the processor; libtorch's version, and the threads within an operation that it took.
+pub(super) fn open(gpu: Option<usize>, threads: u32) -> Result<(Device, &'static str, u32), Error> {
+    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+    if let Some(index) = gpu {
+        let count = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
+        if index >= count {
+            return Err(Error::NoSuchGpu { index, count, libtorch: VERSION });
+        }
+    }
+    Context { deterministic: true, tf32: false }.set().map_err(Error::Context)?;
+    let device = gpu.map_or_else(Device::libtorch, Device::libtorch_cuda);
+    Ok((device, VERSION, u32::try_from(tch::get_num_threads()).unwrap_or(1)))
+}
 
 /// Whether libtorch computes on `device`.
 pub(super) fn is_libtorch(device: &Device) -> bool {
