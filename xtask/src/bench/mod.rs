@@ -64,8 +64,9 @@
 //!
 //! **`partial`** `--weights F --data DIR --batch N --lr X --seed N --scratch DIR`. One arm that trains `denseblock4`,
 //! `norm5` and the classifier; below, frozen and in inference mode. One unit is one epoch; of ours, with the evaluation
-//! and the checkpoint of the epoch before. The first epoch belongs to the warm-up: the first line has `losses` with its mean training loss, `first_epoch_seconds` and, from ours, `orders`
-//! of the first 16 epochs. An answer has `losses`, one for each of its epochs, and `backbone_samples`.
+//! and the checkpoint of the epoch before. The first epoch belongs to the warm-up: the first line has `losses` with its
+//! mean training loss, `first_epoch_seconds` and, from ours, `orders` of the first 16 epochs. An answer has `losses`,
+//! one for each of its epochs, and `backbone_samples`.
 //!
 //! **`input`** `--data DIR --batch N --seed N`. One unit is one pass over the training split in the order of an epoch:
 //! each image flipped or not, normalised, in batches as the network takes them. The first line has, over one pass that

@@ -166,3 +166,91 @@ impl Source for Joined {
         holder.copy(name, values)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+    use crate::tensors::{Contents, HostTensor, StateDict, check, copy_all};
+
+    /// A file with a tensor `a` `[3]`, that ends with `last`, and a tensor `b` `[2, 1]`.
+    fn file(folder: &Path, last: f32) -> PathBuf {
+        let tensor = |shape: &[usize], values: &[f32]| HostTensor { shape: shape.to_vec(), values: values.to_vec() };
+        let a = ("a".to_owned(), tensor(&[3], &[1.0, -2.0, last]));
+        let b = ("b".to_owned(), tensor(&[2, 1], &[f32::MAX, -0.0]));
+        let path = folder.join("f");
+        Contents { tensors: StateDict([a, b].into()), step: Some(7) }.write(&path).expect("writable");
+        path
+    }
+
+    fn copied(source: &dyn Source, names: &[&str]) -> Result<Vec<u32>, Error> {
+        let named = || names.iter().map(|name| ((*name).to_owned(), source.shape(name).unwrap_or(&[3])));
+        let count = named().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let filled = crate::backend::filled(count, &crate::backend::device(Default::default()), |values| {
+            copy_all(source, named(), values)
+        })?;
+        let values: Vec<f32> = filled.into_data().try_into_vec().expect("fp32");
+        Ok(values.into_iter().map(f32::to_bits).collect())
+    }
+
+    #[test]
+    fn values_come_to_the_bit_in_the_order_that_is_asked_for() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mapped = Mapped::open(&file(folder.path(), f32::MIN_POSITIVE / 2.0)).expect("well-formed");
+        assert_eq!((mapped.names(), mapped.step()), (vec!["a", "b"], Some(7)));
+        let expected = [f32::MAX, -0.0, 1.0, -2.0, f32::MIN_POSITIVE / 2.0].map(f32::to_bits);
+        assert_eq!(copied(&mapped, &["b", "a"]).expect("finite"), expected);
+        assert!(matches!(copied(&mapped, &["c"]), Err(Error::Missing { name }) if name == "c"));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused_where_it_is_copied_and_kept_where_it_is_read() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for value in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let path = file(folder.path(), value);
+            let mapped = Mapped::open(&path).expect("well-formed");
+            assert!(matches!(copied(&mapped, &["b", "a"]), Err(Error::NotFinite { name }) if name == "a"));
+            assert_eq!(mapped.values("a").expect("it is there")[2].to_bits(), value.to_bits());
+        }
+    }
+
+    #[test]
+    fn names_and_shapes_are_checked_in_the_expected_order() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mapped = Mapped::open(&file(folder.path(), 0.0)).expect("well-formed");
+        let refused = |expected: &[(&str, &'static [usize])]| {
+            let expected: Vec<_> = expected.iter().map(|(name, shape)| ((*name).to_owned(), *shape)).collect();
+            check(&mapped, &expected).expect_err("it does not fit").to_string()
+        };
+        assert_eq!(refused(&[("c", &[1]), ("a", &[4])]), "tensor c is missing");
+        assert_eq!(refused(&[("b", &[2]), ("c", &[1])]), "tensor b has shape [2, 1]; the network's is [2]");
+        assert_eq!(refused(&[("a", &[3])]), "tensor b is none of the network's");
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_refused_by_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = file(folder.path(), 0.0);
+        let whole = std::fs::read(&path).expect("readable");
+        for length in [0, 4, 40, whole.len() - 1] {
+            std::fs::write(&path, &whole[..length]).expect("writable");
+            assert!(matches!(Mapped::open(&path), Err(Error::Malformed { file, .. }) if file == path), "{length}");
+        }
+        let half = TensorView::new(Dtype::F16, vec![1], &[0, 0]).expect("two bytes");
+        let bytes = safetensors::serialize([("h", half)], None).expect("one tensor");
+        std::fs::write(&path, bytes).expect("writable");
+        assert!(matches!(Mapped::open(&path), Err(Error::Type { name, .. }) if name == "h"));
+        let absent = Mapped::open(&folder.path().join("absent")).expect_err("there is no such file");
+        assert!(absent.io().is_some(), "{absent}");
+    }
+
+    #[test]
+    fn a_tensor_in_two_files_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = file(folder.path(), 0.0);
+        let error = Joined::open(&[&path, &path]).expect_err("all are there twice");
+        assert_eq!(error.to_string(), "tensor a is in two files");
+        assert_eq!(Joined::open(&[&path]).expect("well-formed").names(), ["a", "b"]);
+    }
+}
