@@ -29,6 +29,8 @@ pub struct Groups(Vec<Group>);
 
 /// One factor for every element, or one for each.
 #[derive(Clone, Debug)]
+// There are one or two of them, and burn's tensors are hundreds of bytes.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Factor {
     Uniform(f64),
     /// `[parameters]`.

@@ -10,6 +10,8 @@ use ceteris_shared::spec::optimization::UpdateRule;
 
 /// What a rule remembers from step to step, each `[parameters]`.
 #[derive(Clone, Debug)]
+// There are one or two of them, and burn's tensors are hundreds of bytes.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Memory {
     /// SGD without momentum.
     None,
