@@ -187,9 +187,8 @@ mod tests {
     fn copied(source: &dyn Source, names: &[&str]) -> Result<Vec<u32>, Error> {
         let named = || names.iter().map(|name| ((*name).to_owned(), source.shape(name).unwrap_or(&[3])));
         let count = named().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-        let filled = crate::backend::filled(count, &crate::backend::device(Default::default()), |values| {
-            copy_all(source, named(), values)
-        })?;
+        let device = crate::backend::open(Default::default(), 1).expect("the processor is always there").device;
+        let filled = crate::backend::filled(count, &device, |values| copy_all(source, named(), values))?;
         let values: Vec<f32> = filled.into_data().try_into_vec().expect("fp32");
         Ok(values.into_iter().map(f32::to_bits).collect())
     }
