@@ -141,7 +141,8 @@ fn a_run_that_is_stopped_after_every_checkpoint_ends_in_the_same_bytes() {
     let stops = |report: &Report| matches!(report, Report::Step(_));
     let (pieces, count) = in_pieces(folder.path(), &data, Some(1), stops);
     assert_eq!(pieces.len(), whole.len());
-    assert!(count > 3, "{count} executions");
+    // Where a wish comes between two steps depends on the disk: how often it does is not certain, that it does is.
+    assert!(count > 1, "{count} executions");
     assert_same(&pieces, &whole, "stopped");
 }
 
