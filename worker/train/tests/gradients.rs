@@ -212,11 +212,12 @@ fn resnets_gradients_in_single_precision_are_torchvisions() {
 }
 
 /// The last block alone sees the batch: what is below it adds no differences of its own. Gradients through normalisations
-/// by the batch nearly cancel in the sums for a shift, so in single precision they are only of one size.
+/// by the batch nearly cancel in the sums for a shift, so in single precision they are only of one size; and means that
+/// are almost zero have few digits in common.
 #[test]
 fn statistics_in_single_precision_are_torchvisions() {
     for arch in [Arch::Densenet121, Arch::Resnet50] {
-        compare_all(arch, Float::Fp32, Mode::Training, &[Part::Block4], [0.1, 1e-6, 1e-4]);
+        compare_all(arch, Float::Fp32, Mode::Training, &[Part::Block4], [0.1, 1e-5, 1e-4]);
     }
 }
 
