@@ -158,6 +158,7 @@ mod tests {
                 device: "cpu".to_owned(),
                 instructions: "AVX2".to_owned(),
                 threads: 2,
+                determinism: "default".to_owned(),
             },
             parts: roles.iter().map(part).collect(),
         }

@@ -33,9 +33,10 @@ use crate::config::SlotConfig;
 const MAX_SOCKET_PATH_BYTES: usize = 100;
 /// How long a process may take to be gone after its socket closed, and its last words to arrive.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// Set for a trainer unless the agent's own environment says otherwise; it changes no result. Threads that wait sleep
-/// instead of spinning, which costs several times more where others use the machine too.
-const TUNING: [(&str, &str); 1] = [("OMP_WAIT_POLICY", "passive")];
+/// Set for a trainer unless the agent's own environment says otherwise. Threads that wait sleep instead of spinning,
+/// which costs several times more where others use the machine too; and cuBLAS keeps to one workspace, without which its
+/// products differ from run to run.
+const TUNING: [(&str, &str); 2] = [("OMP_WAIT_POLICY", "passive"), ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")];
 
 /// Starts one slot's trainers.
 #[derive(Debug)]

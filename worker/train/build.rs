@@ -42,6 +42,7 @@ fn compile(include: &Path) {
         .include(include.join("torch/csrc/api/include"))
         .include(include)
         .warnings(false)
+        .flag("-ffp-contract=off")
         .file(format!("{FOLDER}/context.cpp"))
         .file(format!("{FOLDER}/norm_relu.cpp"));
     if x86 {

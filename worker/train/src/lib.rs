@@ -7,6 +7,7 @@
 
 pub mod backend;
 pub mod bench;
+pub mod by_hand;
 pub mod checkpoint;
 pub mod data;
 pub mod engine;

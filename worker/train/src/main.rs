@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use ceteris_train::{
     backend::{self, DeviceName},
     bench,
+    by_hand::{self, Ending},
     serve::serve,
 };
 use clap::{Parser, Subcommand};
@@ -39,6 +40,16 @@ struct Machine {
 enum Command {
     /// Open the device, compute on it, print what results depend on as JSON, and exit
     Check(Machine),
+    /// Train one run of a spec by hand, without an agent and a coordinator
+    ///
+    /// Each epoch's figures are printed to stdout as a line of JSON, progress to stderr. Ctrl-C stops after the step in
+    /// flight, with a checkpoint that --resume goes on from, and exit status 130 (143 for SIGTERM).
+    Run {
+        #[command(flatten)]
+        options: by_hand::Options,
+        #[command(flatten)]
+        machine: Machine,
+    },
     /// Do the work of a benchmark as lines on stdin ask for it; `cargo xtask bench` drives it
     #[command(subcommand)]
     Bench(bench::Subject),
@@ -55,7 +66,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_env_filter(filter).init();
     match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -63,17 +74,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<()> {
+fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Some(Command::Check(machine)) => {
             let opened = backend::open(machine.device, machine.threads())?;
             println!("{}", serde_json::to_string_pretty(&opened.environment)?);
-            Ok(())
         }
-        Some(Command::Bench(subject)) => bench::run(&subject),
+        Some(Command::Run { options, machine }) => {
+            if let Ending::Interrupted(signal) = by_hand::run(&options, machine.device, machine.threads())? {
+                // As a shell tells that a signal ended a program.
+                return Ok(u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from));
+            }
+        }
+        Some(Command::Bench(subject)) => bench::run(&subject)?,
         None => {
             let socket = arguments.socket.context("--socket is missing")?;
-            Ok(serve(&socket, arguments.machine.device, arguments.machine.threads())?)
+            serve(&socket, arguments.machine.device, arguments.machine.threads())?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }

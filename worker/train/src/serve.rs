@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The training thread's stack: the graph of a deep network is walked recursively.
-const STACK_BYTES: usize = 64 << 20;
+pub(crate) const STACK_BYTES: usize = 64 << 20;
 /// How much of libtorch's own words a failure's message carries.
 const MAX_MESSAGE_CHARS: usize = 1000;
 
@@ -143,9 +143,21 @@ fn last_report(attempt: Attempt, execution: impl FnOnce() -> Result<Outcome, eng
         Ok(Ok(Outcome::Stopped)) => Report::Stopped { attempt },
         Ok(Err(error)) => Report::Failed { attempt, cause: error.cause(), message: error.to_string() },
         Err(panic) => {
-            let message = format!("libtorch or the trainer failed: {}", message(&*panic));
+            let message = describe(&message(&*panic));
             Report::Failed { attempt, cause: FailureCause::Infrastructure, message }
         }
+    }
+}
+
+/// What failed and, where memory ran out, on a GPU or on the processor, the way out.
+fn describe(said: &str) -> String {
+    let lowered = said.to_lowercase();
+    if lowered.contains("out of memory") || lowered.contains("can't allocate memory") {
+        format!(
+            "out of memory: use a smaller batch_size, memory = \"low\" or precision = \"bf16\" (libtorch said: {said})"
+        )
+    } else {
+        format!("libtorch or the trainer failed: {said}")
     }
 }
 
@@ -215,5 +227,21 @@ mod tests {
         let Report::Failed { cause: FailureCause::Infrastructure, message, .. } = report else { panic!("{report:?}") };
         assert!(message.contains("shape '[3]' is invalid for input of size 2"), "{message}");
         assert!(!message.contains("Exception raised"), "{message}");
+    }
+
+    #[test]
+    #[cfg(feature = "libtorch")]
+    fn an_exhausted_memory_is_told_with_the_way_out() {
+        let report = told(|| {
+            let _ = tch::Tensor::zeros([1 << 60], (tch::Kind::Uint8, tch::Device::Cpu));
+            Ok(Outcome::Finished)
+        });
+        let Report::Failed { cause: FailureCause::Infrastructure, message, .. } = report else { panic!("{report:?}") };
+        let hint = "out of memory: use a smaller batch_size, memory = \"low\" or precision = \"bf16\"";
+        assert!(message.starts_with(hint), "{message}");
+        assert!(message.contains("tried to allocate 1152921504606846976 bytes"), "{message}");
+        // As libtorch's allocator for GPUs says it.
+        let gpu = describe("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8.00 GiB");
+        assert!(gpu.starts_with(hint) && gpu.contains("2.00 GiB"), "{gpu}");
     }
 }

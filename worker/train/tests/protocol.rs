@@ -2,86 +2,16 @@
 
 mod common;
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    os::unix::net::{UnixListener, UnixStream},
-    path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
-};
+use std::{io::Write, process::Command};
 
 use ceteris_shared::{
-    spec::Trainable,
+    spec::{Augment, Trainable},
     trainer::{FailureCause, Report, Request, Start, Train},
 };
-use common::{attempt, epoch, request, small_dataset};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_ceteris-train");
-
-/// A trainer and the agent's end of its socket.
-struct Trainer {
-    child: Child,
-    reader: BufReader<UnixStream>,
-    writer: UnixStream,
-}
-
-impl Trainer {
-    fn start(folder: &Path) -> Self {
-        let socket = folder.join("socket");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let mut command = Command::new(PROGRAM);
-        command.arg("--socket").arg(&socket).args(["--threads", "1"]).env_remove("LD_LIBRARY_PATH");
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (stream, _) = listener.accept().unwrap();
-        let mut trainer = Self { child, reader: BufReader::new(stream.try_clone().unwrap()), writer: stream };
-        let Report::Ready { environment } = trainer.hear() else { panic!("the first report is Ready") };
-        assert_eq!((environment.device.as_str(), environment.threads), ("cpu", 1));
-        trainer
-    }
-
-    fn say(&mut self, request: &Request) {
-        writeln!(self.writer, "{}", serde_json::to_string(request).unwrap()).unwrap();
-    }
-
-    fn hear(&mut self) -> Report {
-        let mut line = String::new();
-        self.reader.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
-    }
-
-    /// All reports up to the one that ends an execution.
-    fn hear_all(&mut self) -> Vec<Report> {
-        let mut reports = Vec::new();
-        loop {
-            reports.push(self.hear());
-            if let Some(Report::Finished { .. } | Report::Stopped { .. } | Report::Failed { .. }) = reports.last() {
-                return reports;
-            }
-        }
-    }
-
-    fn end(&mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let status = loop {
-            match self.child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if Instant::now() > deadline => panic!("the trainer does not end"),
-                None => std::thread::sleep(Duration::from_millis(20)),
-            }
-        };
-        let mut said = String::new();
-        self.child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
-        (status, said)
-    }
-}
-
-impl Drop for Trainer {
-    fn drop(&mut self) {
-        // Only reached with a live child when a test fails.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use common::{
+    attempt, epoch, feature_folder, request, small_dataset,
+    trainer::{PROGRAM, Trainer},
+};
 
 fn train(request: Train) -> Request {
     Request::Train(Box::new(request))
@@ -151,6 +81,41 @@ fn a_trainer_ends_when_its_agent_is_gone() {
     while !matches!(trainer.hear(), Report::Epoch(_)) {}
     trainer.writer.shutdown(std::net::Shutdown::Both).unwrap();
     trainer.end();
+}
+
+#[test]
+fn features_are_asked_for_and_an_answer_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = small_dataset(&folder.path().join("data"));
+    let mut trainer = Trainer::start(folder.path());
+    let mut stage = epoch(1, Trainable::Head, true);
+    stage.augment = Augment::NONE;
+    let mut files = Vec::new();
+    for (number, found) in [(1, false), (2, true)] {
+        let mut request = request(&folder.path().join(number.to_string()), &data, vec![stage.clone()]);
+        request.attempt = attempt(number);
+        request.features = Some(feature_folder(&folder.path().join("features")));
+        trainer.say(&train(request));
+        let (mut wanted, mut made) = (Vec::new(), Vec::new());
+        loop {
+            match trainer.hear() {
+                Report::FeaturesWanted { attempt: whose, key } => {
+                    assert_eq!(whose, attempt(number));
+                    // Answers to another execution concern nobody.
+                    trainer.say(&Request::Features { attempt: attempt(9), key, found: !found });
+                    trainer.say(&Request::Features { attempt: whose, key, found });
+                    wanted.push(key);
+                }
+                Report::FeaturesMade { key, .. } => made.push(key),
+                Report::Epoch(report) => files.push(common::bytes(&report)),
+                Report::Finished { .. } => break,
+                _ => {}
+            }
+        }
+        assert_eq!(wanted.len(), 2, "train and val");
+        assert_eq!(made, if found { Vec::new() } else { wanted });
+    }
+    assert!(files[0] == files[1]);
 }
 
 #[test]

@@ -12,7 +12,8 @@ use ceteris_shared::{
     trainer::{FailureCause, Report, Scored, Start},
 };
 use ceteris_train::{
-    engine::{Control, Outcome},
+    backend::{self, DeviceName},
+    engine::{self, Control, Outcome},
     model::{random, split},
     tensors::{Contents, StateDict},
 };
@@ -207,4 +208,18 @@ fn weights_give_the_features_and_the_seed_a_new_head() {
         let far = tensor.values.iter().zip(&drawn.0[name].values).any(|(a, b)| (a - b).abs() > 1e-9);
         assert!(!far, "{name} is not the one drawn from the seed");
     }
+}
+
+#[test]
+fn divergence_names_the_step_and_the_last_good_checkpoint() {
+    let folder = folder();
+    let data = small_dataset(&folder.path().join("data"));
+    let mut stage = vec![epoch(1, Trainable::Head, true), epoch(2, Trainable::Denseblock4, true)];
+    stage[1].lr = 1e30;
+    let request = request(&folder.path().join("out"), &data, stage);
+    let mut reports = Vec::new();
+    let opened = backend::open(DeviceName::default(), 1).unwrap();
+    let error = engine::train(&request, &opened, &Control::alone(), &mut |report| reports.push(report)).unwrap_err();
+    assert_eq!((error.cause(), epochs(&reports).len()), (FailureCause::Diverged, 1), "what was good stands");
+    insta::assert_snapshot!(error);
 }

@@ -115,7 +115,7 @@ fn jpegs(bench: &Bench, report: &mut Report) -> Result<PathBuf> {
         report.notes.push("Imported: 16 chest radiographs at their original size, from JPEG files.".to_owned());
         return Ok(real);
     }
-    let (size, count) = if bench.quick { (256, 2) } else { (1280, 8) };
+    let (size, count) = (if bench.quick { 256 } else { 1280 }, 8);
     let plan = radiographs::Plan { size, per_class: [count, 1, 1], ..radiographs::Plan::demo() };
     let drawn = bench.jpegs(&bench.radiographs(&plan)?)?;
     report.notes.push(format!("Imported: {} synthetic radiographs of {size} pixels, from JPEG files.", 2 * count));

@@ -185,7 +185,7 @@ fn cut<'a>(flat: &'a Tensor<1>, shapes: &'a [Vec<usize>]) -> impl Iterator<Item 
     let mut start = 0;
     shapes.iter().map(move |shape| {
         let end = start + shape.iter().product::<usize>();
-        let piece = flat.clone().slice([start..end]);
+        let piece = flat.clone().slice(start..end);
         start = end;
         match *shape.as_slice() {
             [rows, columns] => Value::Matrix(piece.reshape([rows, columns])),

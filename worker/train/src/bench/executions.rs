@@ -8,9 +8,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use ceteris_shared::{
     architecture::{Arch, Part},
+    augment::Policy,
     dataset::Split,
     ids::{Attempt, ExperimentId, SegmentId},
-    plan::{Pins, Work, plan},
+    plan::{EpochWork, Pins, Work, plan},
     spec::{Format, parse},
     trainer::{DatasetFiles, FeatureFolder, MetricPoint, Start, Train},
 };
@@ -19,7 +20,7 @@ use clap::Args;
 use super::{Layout, Machine, Precision, material};
 use crate::{
     checkpoint::Parts,
-    data::Dataset,
+    data::{Dataset, Plan},
     local,
     model::split,
     tensors::{Contents, StateDict},
@@ -136,8 +137,10 @@ impl Executions {
 
     /// The order of samples in each epoch of `work`.
     pub fn orders(&self, work: &Work) -> Vec<Vec<u32>> {
-        let train = self.dataset.split(Split::Train);
-        work.epochs.iter().map(|epoch| crate::engine::order(&train, work.seed, epoch.epoch)).collect()
+        let (train, batch) = (self.dataset.split(Split::Train), work.batch_size as usize);
+        let plan =
+            |epoch: &EpochWork| Plan::of_epoch(&train, batch, Policy::from(&epoch.augment), work.seed, epoch.epoch);
+        work.epochs.iter().map(|epoch| plan(epoch).samples).collect()
     }
 }
 

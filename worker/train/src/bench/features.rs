@@ -37,7 +37,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     for _ in 1..machine.warm_up {
         pass();
     }
-    let pooled: Vec<f32> = pass().slice([0..1]).cast(DType::F32).into_data().try_into_vec()?;
+    let pooled: Vec<f32> = pass().slice(0..1).cast(DType::F32).into_data().try_into_vec()?;
     let mut first = machine.facts(&opened);
     first.insert("features".to_owned(), json!(pooled));
     serve(first, |count| {

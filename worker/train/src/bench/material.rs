@@ -50,5 +50,10 @@ pub fn images(file: &Path, count: usize, compute: Compute, device: &Device) -> R
         .collect();
     let labels = labels.data().chunks_exact(8).take(count).map(|bytes| u32::from(bytes[0])).collect();
     let images: Tensor<4> = Tensor::from_data(TensorData::new(values, [count, channels, height, width]), device);
-    Ok(Images { images: images.cast(compute.float.of_weights()), labels })
+    Ok(Images { images: in_float(images, compute), labels })
+}
+
+/// Images in the float type of `compute`'s weights.
+pub fn in_float(images: Tensor<4>, compute: Compute) -> Tensor<4> {
+    images.cast(compute.float.of_weights())
 }

@@ -8,6 +8,7 @@ mod checkpoint;
 mod executions;
 mod features;
 mod frozen_sweep;
+mod input;
 mod load;
 mod material;
 mod partial;
@@ -35,6 +36,8 @@ pub enum Subject {
     Partial(partial::Options),
     /// Epochs that end in a checkpoint
     Checkpoint(checkpoint::Options),
+    /// Passes over a packed data set, as batches
+    Input(input::Options),
     /// Reading a checkpoint of everything
     Load(load::Options),
 }
@@ -126,6 +129,7 @@ pub fn run(subject: &Subject) -> Result<()> {
         Subject::FrozenSweep(options) => frozen_sweep::run(options),
         Subject::Partial(options) => partial::run(options),
         Subject::Checkpoint(options) => checkpoint::run(options),
+        Subject::Input(options) => input::run(options),
         Subject::Load(options) => load::run(options),
     }
 }

@@ -1,19 +1,30 @@
 //! Steps of training everything: forward, loss, backward, update.
 
-use std::{path::PathBuf, time::Instant};
+use std::{path::PathBuf, thread, time::Instant};
 
-use anyhow::Result;
-use ceteris_shared::{architecture::Part, spec::optimization::Optimization};
+use anyhow::{Result, bail};
+use burn::tensor::Tensor;
+use ceteris_shared::{architecture::Part, dataset::Split, ids::Epoch, spec::optimization::Optimization};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{Machine, material, serve, synchronise};
+use super::{
+    Machine,
+    input::FLIPS,
+    material::{self, in_float},
+    serve, synchronise,
+};
 use crate::{
-    backend::allocator,
+    backend::{self, Opened, allocator},
+    data::{Dataset, Plan, load},
     engine::Step,
+    local,
     loss::{CrossEntropy, Targets},
     optimizer::Optimizer,
 };
+
+/// Of the order of images and their flips, with `--data`.
+const SEED: u64 = 0;
 
 /// `bench train-step`
 #[derive(Clone, Debug, Args)]
@@ -23,9 +34,12 @@ pub struct Options {
     /// safetensors with torchvision's names
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
-    /// safetensors with `images` and `labels`
-    #[arg(long, value_name = "FILE")]
-    images: PathBuf,
+    /// safetensors with `images` and `labels`; the first ones are resident
+    #[arg(long, value_name = "FILE", required_unless_present = "data", conflicts_with = "data")]
+    images: Option<PathBuf>,
+    /// A packed data set, of which full batches are read, flipped in half of the cases
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Images in a step
     #[arg(long, value_name = "N")]
     batch: usize,
@@ -49,17 +63,51 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let opened = machine.open()?;
     let device = &opened.device;
     let compute = machine.compute(options.memory == Memory::Low);
+    match (&options.images, &options.data) {
+        (Some(file), _) => {
+            let batch = material::images(file, options.batch, compute, device)?;
+            steps(options, &opened, || (batch.images.clone(), batch.labels.clone()))
+        }
+        (None, Some(folder)) => {
+            let dataset = Dataset::open(&local::dataset(folder)?)?;
+            let train = dataset.split(Split::Train);
+            if train.len() < options.batch {
+                bail!("{} has {} training images, and --batch is {}", folder.display(), train.len(), options.batch);
+            }
+            thread::scope(|scope| {
+                let mut batches = (1..).flat_map(|epoch| {
+                    let mut plan = Plan::of_epoch(&train, options.batch, FLIPS, SEED, Epoch(epoch));
+                    plan.batches.retain(|batch| batch.len() == options.batch);
+                    load(scope, &dataset, plan)
+                });
+                steps(options, &opened, || {
+                    let batch = batches.next().expect("epoch follows epoch, each of a batch or more");
+                    let shape = [batch.rows, 3, batch.size, batch.size];
+                    (in_float(backend::upload(&batch.images, shape, device), compute), batch.labels.clone())
+                })
+            })
+        }
+        (None, None) => bail!("neither --images nor --data says what to train on"),
+    }
+}
+
+/// Steps on what `next` gives, as stdin asks for them.
+fn steps(options: &Options, opened: &Opened, mut next: impl FnMut() -> (Tensor<4>, Vec<u32>)) -> Result<()> {
+    let (machine, device) = (&options.machine, &opened.device);
+    let compute = machine.compute(options.memory == Memory::Low);
     let mut network = material::network(&options.weights, Part::Stem, compute, device)?;
-    let batch = material::images(&options.images, options.batch, compute, device)?;
     let settings = Optimization::default();
     let mut optimizer = Optimizer::new(&settings, &network.trained_parameters());
     let loss = CrossEntropy::new(&settings, &[1; material::CLASSES]);
     let mut steps = |count: u32| -> Vec<f64> {
         let step = Step { loss: &loss, accumulate: 1, lr: options.lr };
-        let targets = Targets::new(&batch.labels);
-        (0..count).map(|_| step.make(&mut network, &mut optimizer, batch.images.clone(), &targets)).collect()
+        let mut make = || {
+            let (images, labels) = next();
+            step.make(&mut network, &mut optimizer, images, &Targets::new(&labels))
+        };
+        (0..count).map(|_| make()).collect()
     };
-    let mut first = machine.facts(&opened);
+    let mut first = machine.facts(opened);
     first.insert("losses".to_owned(), json!(steps(machine.warm_up)));
     serve(first, |count| {
         let began = Instant::now();

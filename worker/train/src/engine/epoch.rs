@@ -6,9 +6,7 @@ use burn::tensor::{Device, Tensor};
 use ceteris_shared::{
     augment::Policy,
     dataset::Split,
-    ids::Epoch,
     plan::EpochWork,
-    seed,
     trainer::{MetricPoint, Report},
 };
 
@@ -20,7 +18,7 @@ use super::{
 use crate::{
     backend,
     checkpoint::Progress,
-    data::{Batch, Plan, batches, threads_for},
+    data::{Batch, Plan},
     model::Network,
     optimizer::Optimizer,
 };
@@ -79,8 +77,11 @@ impl Execution<'_> {
                     let (step, loss) = (progress.step, progress.mean());
                     tell(self.reporter, Report::Progress { attempt, epoch: work.epoch, step, steps, loss });
                 }
-                let due =
-                    self.request.work.checkpoint_every_steps.is_some_and(|every| progress.step % every.max(1) == 0);
+                let due = self
+                    .request
+                    .work
+                    .checkpoint_every_steps
+                    .is_some_and(|every| progress.step.is_multiple_of(every.max(1)));
                 if due && progress.step < steps {
                     self.hand_over_step(work, network, optimizer, &progress, writer);
                 }
@@ -114,24 +115,8 @@ impl Execution<'_> {
 
     fn plan(&self, work: &EpochWork) -> Plan {
         let (seed, train) = (self.request.work.seed, &self.inputs.train);
-        let augment = Policy::from(&work.augment);
-        Plan {
-            samples: order(train, seed, work.epoch),
-            batches: batches(train.len(), self.request.work.batch_size as usize),
-            rows: 0,
-            augment,
-            partners: train.clone(),
-            seed,
-            epoch: work.epoch,
-            threads: threads_for(&augment),
-        }
+        Plan::of_epoch(train, self.request.work.batch_size as usize, Policy::from(&work.augment), seed, work.epoch)
     }
-}
-
-/// The training samples `train`, which are ascending, in the order in which `epoch` visits them.
-pub fn order(train: &[u32], seed: u64, epoch: Epoch) -> Vec<u32> {
-    let count = u32::try_from(train.len()).unwrap_or(u32::MAX);
-    seed::order(seed, epoch, count).into_iter().map(|index| train[index as usize]).collect()
 }
 
 /// A batch's images on `device`.

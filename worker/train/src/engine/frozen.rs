@@ -170,7 +170,7 @@ impl<'a> Frozen<'a> {
                     None => {
                         let dtype = features.dtype();
                         // Waits for the device, so that the clock tells the truth.
-                        let sample_bytes = features.clone().slice([0..1]).into_data().as_bytes().len() as u64;
+                        let sample_bytes = features.clone().slice(0..1).into_data().as_bytes().len() as u64;
                         let decision = features::decide(Estimate {
                             samples: wanted.samples.len(),
                             sample_bytes,

@@ -117,7 +117,7 @@ fn check_sizes(work: &Work, image_size: u32, samples: usize) -> Result<(), Error
     // The last part of a batch that does not divide evenly is the smallest.
     let smallest_part = |rows: usize| {
         let size = rows.div_ceil(accumulate).max(1);
-        if rows % size == 0 { size } else { rows % size }
+        if rows.is_multiple_of(size) { size } else { rows % size }
     };
     let all = batches(samples, work.batch_size as usize);
     let smallest = all.iter().map(|batch| smallest_part(batch.len())).min();

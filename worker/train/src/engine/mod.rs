@@ -33,7 +33,6 @@ use ceteris_shared::{
 };
 
 pub use control::{Control, Wish};
-pub use epoch::order;
 pub use evaluate::predict;
 pub use meter::Meter;
 pub use step::Step;

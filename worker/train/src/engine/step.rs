@@ -76,7 +76,7 @@ mod tests {
     fn parts_are_equal_and_cover_the_batch() {
         assert_eq!(parts(8, 2).collect::<Vec<_>>(), [0..4, 4..8]);
         assert_eq!(parts(5, 4).collect::<Vec<_>>(), [0..2, 2..4, 4..5]);
-        assert_eq!(parts(1, 4).collect::<Vec<_>>(), [0..1]);
-        assert_eq!(parts(8, 1).collect::<Vec<_>>(), [0..8]);
+        assert!(parts(1, 4).eq(std::iter::once(0..1)));
+        assert!(parts(8, 1).eq(std::iter::once(0..8)));
     }
 }

@@ -28,14 +28,14 @@ pub fn compute(network: &Network, images: Tensor<4>) -> Tensor<4> {
     let [rows, channels, height, width] = images.dims();
     let pieces = (0..rows).step_by(CANONICAL_BATCH).map(|start| {
         let count = CANONICAL_BATCH.min(rows - start);
-        let piece = images.clone().slice([start..start + count]);
+        let piece = images.clone().slice(start..start + count);
         let padded = if count == CANONICAL_BATCH {
             piece
         } else {
             let missing = CANONICAL_BATCH - count;
             Tensor::cat(vec![piece, Tensor::zeros([missing, channels, height, width], &images.device())], 0)
         };
-        network.features(padded).slice([0..count])
+        network.features(padded).slice(0..count)
     });
     Tensor::cat(pieces.collect(), 0)
 }

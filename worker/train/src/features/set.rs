@@ -159,7 +159,7 @@ impl Maker {
     /// # Errors
     /// When the disk refuses.
     pub fn add(&mut self, features: Tensor<4>, count: usize) -> Result<(), Error> {
-        let data = features.slice([0..count]).into_data();
+        let data = features.slice(0..count).into_data();
         self.open.extend_from_slice(data.as_bytes());
         let full = self.manifest.samples_per_shard as usize * self.sample_bytes();
         while self.open.len() >= full {

@@ -29,6 +29,7 @@ pub struct Groups(Vec<Group>);
 
 /// One factor for every element, or one for each.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // An optimizer has one.
 pub(super) enum Factor {
     Uniform(f64),
     /// `[parameters]`.

@@ -10,6 +10,7 @@ use ceteris_shared::spec::optimization::UpdateRule;
 
 /// What a rule remembers from step to step, each `[parameters]`.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // An optimizer has one.
 pub(super) enum Memory {
     /// SGD without momentum.
     None,

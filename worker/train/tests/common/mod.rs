@@ -1,6 +1,8 @@
 //! What the suites share: a small data set on disk, and requests to train on it.
 #![allow(dead_code)]
 
+pub mod trainer;
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -163,7 +163,7 @@ fn signed(shape: &[usize]) -> Vec<i64> {
 fn merge(buffers: &Buffers, parameters: Vec<tch::Tensor>, statistics: Vec<tch::Tensor>) -> Vec<tch::Tensor> {
     let (mut parameters, mut statistics) = (parameters.into_iter(), statistics.into_iter());
     let mut next = |is_parameter: &bool| if *is_parameter { parameters.next() } else { statistics.next() };
-    buffers.shapes.is_parameter.iter().filter_map(|entry| next(entry)).collect()
+    buffers.shapes.is_parameter.iter().filter_map(&mut next).collect()
 }
 
 /// The trained part of a network as a region's program.
@@ -233,7 +233,7 @@ impl Program for NetworkProgram {
         let statistics = region::cut(&self.statistics.tensor.narrow(0, skipped, length), shapes);
         let (mut parameters, mut statistics) = (parameters.iter(), statistics.iter());
         let mut next = |is: &bool| if *is { parameters.next() } else { statistics.next() };
-        let tensors: Vec<tch::Tensor> = own.iter().filter_map(|is| next(is)).map(tch::Tensor::shallow_clone).collect();
+        let tensors: Vec<tch::Tensor> = own.iter().filter_map(&mut next).map(tch::Tensor::shallow_clone).collect();
         unit.run(&self.operations(pass), &tensors, inputs)
     }
 }

@@ -185,9 +185,10 @@ void statistics(const Kernels<A> &kernels, const Pieces &pieces, std::vector<dou
   }
 }
 
-// running ← (1 - momentum) × running + momentum × new, in place.
+// running ← (1 - momentum) × running + momentum × new, in place. As libtorch's own normalisation does it: autograd does
+// not count it as a change, because nothing that is differentiated reads it.
 void update(const Tensor &running, const std::vector<double> &fresh, double factor, double momentum) {
-  Tensor target = running;
+  Tensor target = running.data();
   const Tensor now = tensor_of(fresh, running.to(at::kDouble)).mul_(factor * momentum).to(running.scalar_type());
   target.mul_(1.0 - momentum).add_(now);
 }
