@@ -212,6 +212,9 @@ fn uneven(folder: &Path) -> DatasetFiles {
 
 #[test]
 fn low_memory_trains_alike() {
+    if !cfg!(feature = "libtorch") {
+        return eprintln!("skipped: low_memory_trains_alike needs libtorch");
+    }
     let bench = Bench::new();
     let normal = bench.run("normal", stage(Trainable::All, 1), |_| {});
     let low = bench.run("low", stage(Trainable::All, 1), |work| work.memory = Memory::Low);
@@ -222,6 +225,9 @@ fn low_memory_trains_alike() {
 
 #[test]
 fn bf16_learns_and_keeps_its_weights_in_single_precision() {
+    if !cfg!(feature = "libtorch") {
+        return eprintln!("skipped: bf16_learns_and_keeps_its_weights_in_single_precision needs libtorch");
+    }
     let bench = Bench::new();
     for (name, trainable) in [("head", Trainable::Head), ("block", Trainable::Denseblock4), ("all", Trainable::All)] {
         let epochs = bench.run(name, stage(trainable, 4), |work| work.precision = Precision::Bf16);
