@@ -152,7 +152,7 @@ pub struct Optimization {
     /// Factor on the learning rate for each block below the head: the head has the rate itself, `denseblock4` this
     /// factor of it, `denseblock3` its square, and so on (discriminative fine-tuning, Howard and Ruder, ACL 2018).
     pub lr_decay_per_block: f64,
-    /// Equal parts that a batch is cut into; their gradients are averaged before the one step.
+    /// Equal parts that a batch is cut into; their gradients add up to the batch's before the one step.
     pub accumulate: u32,
     /// Decay of an exponential moving average of the trained weights, with which predictions are made.
     pub average: Option<f64>,

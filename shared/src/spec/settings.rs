@@ -90,7 +90,7 @@ pub enum Memory {
     /// Everything that backward needs.
     #[default]
     Normal,
-    /// What a block begins with; the rest is computed again.
+    /// The output of each layer; what is inside one is computed again.
     Low,
 }
 

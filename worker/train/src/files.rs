@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use memmap2::{Mmap, MmapOptions};
+
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -44,6 +46,19 @@ pub fn read(file: &Path, limit: u64) -> Result<Vec<u8>, Error> {
         return Err(Error::TooLarge { file: file.to_owned(), limit });
     }
     Ok(bytes)
+}
+
+/// Maps a file into memory.
+///
+/// # Errors
+/// When it cannot be opened or mapped.
+#[allow(unsafe_code)]
+pub(crate) fn map(file: &Path, options: &MmapOptions) -> Result<Mmap, Error> {
+    let opened = File::open(file).map_err(at(file, "cannot be opened"))?;
+    // SAFETY: shards, feature sets and checkpoints are renamed into place when they are complete and never written to
+    // again, and the agent removes none of them while it is trained on; other files are those of the person who starts
+    // this program, and truncating one meanwhile ends it.
+    unsafe { options.map(&opened) }.map_err(at(file, "cannot be mapped"))
 }
 
 /// Writes `bytes` aside, forces them to disk and renames them to `file`.

@@ -230,6 +230,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "libtorch")]
     fn an_exhausted_memory_is_told_with_the_way_out() {
         let report = told(|| {
             let _ = tch::Tensor::zeros([1 << 60], (tch::Kind::Uint8, tch::Device::Cpu));

@@ -53,6 +53,9 @@ fn kept_are_computed(trainable: Trainable) {
         (PolicyName::Light, Precision::Fp32),
         (PolicyName::Light, Precision::Bf16),
     ] {
+        if precision == Precision::Bf16 && !cfg!(feature = "libtorch") {
+            continue;
+        }
         let label = format!("{} {} {}", trainable.name(), augment.name(), precision.name());
         let run = |name: &str, keep: bool| {
             let out = folder.path().join(format!("{label} {name}"));

@@ -3,6 +3,7 @@
 //!
 //! Double precision compares everything. Single precision compares gradients with BatchNorm in inference mode: by the
 //! batch, small rounding differences grow from layer to layer on both sides alike.
+#![cfg(feature = "libtorch")]
 
 #[path = "common/reference.rs"]
 mod reference;

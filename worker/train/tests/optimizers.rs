@@ -293,7 +293,7 @@ fn trajectories_are_pytorchs() {
     fs::write(&file, serde_json::to_vec(&cases).unwrap()).unwrap();
     reference::run(&python, "optimizers.py", &[file.as_os_str(), folder.as_os_str()]);
 
-    let device = backend::open(DeviceName::Cpu, 1).unwrap().device;
+    let device = backend::open(DeviceName::default(), 1).unwrap().device;
     for case in &cases {
         let got = train(case, &data, &device);
         let expected = read(&folder.join(format!("{}.safetensors", case.name)));

@@ -81,7 +81,7 @@ fn relative(got: &[f64], expected: &[f64]) -> f64 {
 fn parts_of_a_batch_add_up_to_its_gradient_and_loss() {
     const CLASSES: usize = 3;
     const LABELS: [u32; 7] = [0, 2, 1, 1, 0, 2, 2];
-    let device = backend::open(DeviceName::Cpu, 1).unwrap().device;
+    let device = backend::open(DeviceName::default(), 1).unwrap().device;
     let state = random(ARCH, 3, CLASSES);
     let settings = Optimization {
         label_smoothing: 0.1,
@@ -130,7 +130,7 @@ fn an_average_predicts_and_moves_nothing() {
     let averaged =
         bench.run("averaged", stage(Trainable::Denseblock4, 2), |work| work.optimization.average = Some(0.5));
     let data = Dataset::open(&bench.data).unwrap();
-    let device = backend::open(DeviceName::Cpu, 1).unwrap().device;
+    let device = backend::open(DeviceName::default(), 1).unwrap().device;
     let compute = Compute { float: Float::Fp32, channels_last: true, low_memory: false };
     for (plain, averaged) in plain.iter().zip(&averaged) {
         let (one, other) = (bytes(plain), bytes(averaged));
@@ -212,6 +212,9 @@ fn uneven(folder: &Path) -> DatasetFiles {
 
 #[test]
 fn low_memory_trains_alike() {
+    if !cfg!(feature = "libtorch") {
+        return eprintln!("skipped: low_memory_trains_alike needs libtorch");
+    }
     let bench = Bench::new();
     let normal = bench.run("normal", stage(Trainable::All, 1), |_| {});
     let low = bench.run("low", stage(Trainable::All, 1), |work| work.memory = Memory::Low);
@@ -222,6 +225,9 @@ fn low_memory_trains_alike() {
 
 #[test]
 fn bf16_learns_and_keeps_its_weights_in_single_precision() {
+    if !cfg!(feature = "libtorch") {
+        return eprintln!("skipped: bf16_learns_and_keeps_its_weights_in_single_precision needs libtorch");
+    }
     let bench = Bench::new();
     for (name, trainable) in [("head", Trainable::Head), ("block", Trainable::Denseblock4), ("all", Trainable::All)] {
         let epochs = bench.run(name, stage(trainable, 4), |work| work.precision = Precision::Bf16);

@@ -1,6 +1,7 @@
 //! The same networks in PyTorch: torchvision's on the same weights and inputs, in inference mode.
 //!
 //! Needs a Python with torch, torchvision and safetensors: the one that CETERIS_REFERENCE_PYTHON names, else `python3`.
+#![cfg(feature = "libtorch")]
 
 mod common;
 #[path = "common/reference.rs"]

@@ -218,7 +218,7 @@ fn divergence_names_the_step_and_the_last_good_checkpoint() {
     stage[1].lr = 1e30;
     let request = request(&folder.path().join("out"), &data, stage);
     let mut reports = Vec::new();
-    let opened = backend::open(DeviceName::Cpu, 1).unwrap();
+    let opened = backend::open(DeviceName::default(), 1).unwrap();
     let error = engine::train(&request, &opened, &Control::alone(), &mut |report| reports.push(report)).unwrap_err();
     assert_eq!((error.cause(), epochs(&reports).len()), (FailureCause::Diverged, 1), "what was good stands");
     insta::assert_snapshot!(error);

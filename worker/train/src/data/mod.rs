@@ -6,17 +6,14 @@ mod plan;
 mod pool;
 mod reading;
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use ceteris_shared::{
     dataset::{self, MAX_MANIFEST_BYTES, Manifest, SAMPLES_PER_SHARD, Split},
     digest::Digest,
     trainer::DatasetFiles,
 };
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 
 pub use batch::{Assembler, Batch, Mixed, batches};
 pub use loader::{Batches, PREFETCH, Plan, load};
@@ -68,7 +65,7 @@ impl Dataset {
             return Err(Error::ShardCount { listed: manifest.shards.len(), given: given.shards.len() });
         }
         let shards = manifest.shards.iter().zip(&given.shards).map(|(shard, file)| {
-            let mapped = map(file)?;
+            let mapped = files::map(file, &MmapOptions::new())?;
             let expected = shard.samples as usize * manifest.sample_bytes();
             if mapped.len() == expected {
                 Ok(mapped)
@@ -133,14 +130,6 @@ impl Dataset {
         let bytes = self.manifest.sample_bytes();
         &self.shards[shard][place * bytes..][..bytes]
     }
-}
-
-#[allow(unsafe_code)]
-fn map(file: &Path) -> Result<Mmap, files::Error> {
-    let opened = File::open(file).map_err(files::at(file, "cannot be opened"))?;
-    // SAFETY: the agent's cache holds immutable files named by their digest and removes them only while nothing is
-    // trained on them; nobody writes to or truncates them.
-    unsafe { Mmap::map(&opened) }.map_err(files::at(file, "cannot be mapped"))
 }
 
 #[cfg(test)]

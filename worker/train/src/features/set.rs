@@ -1,7 +1,7 @@
 //! A set of features on disk: made shard by shard, aside, the manifest last; opened only after every digest was checked.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +10,7 @@ use ceteris_shared::{
     digest::Digest,
     features::{self, Dtype, FeatureKey, MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, SCHEMA, Shard, shard_file},
 };
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 
 use crate::files;
 
@@ -61,7 +61,7 @@ impl FeatureSet {
         };
         let shards = manifest.shards.iter().enumerate().map(|(index, shard)| {
             let file = folder.join(shard_file(index));
-            let mapped = map(&file)?;
+            let mapped = files::map(&file, &MmapOptions::new())?;
             if mapped.len() as u64 == shard.bytes && Digest::of(&mapped) == shard.digest {
                 Ok(mapped)
             } else {
@@ -197,14 +197,6 @@ impl Maker {
         });
         Ok(())
     }
-}
-
-#[allow(unsafe_code)]
-fn map(file: &Path) -> Result<Mmap, files::Error> {
-    let opened = File::open(file).map_err(files::at(file, "cannot be opened"))?;
-    // SAFETY: files of a set are renamed into place when they are complete and never written to again; the agent removes
-    // no set of a running attempt, and a removed file's pages stay.
-    unsafe { Mmap::map(&opened) }.map_err(files::at(file, "cannot be mapped"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs,
     mem::MaybeUninit,
     ops::Range,
     path::{Path, PathBuf},
@@ -109,18 +109,13 @@ fn wrong(file: &Path, name: &str, info: &TensorInfo, expected: &'static str) -> 
     Error::Type { file: file.to_owned(), name: name.to_owned(), found, expected }
 }
 
-#[allow(unsafe_code)]
+/// A whole file of a bounded size; all pages at once, because every byte is about to be read.
 fn map(file: &Path) -> Result<Mmap, files::Error> {
-    let opened = File::open(file).map_err(files::at(file, "cannot be opened"))?;
-    let length = opened.metadata().map_err(files::at(file, "cannot be read"))?.len();
+    let length = fs::metadata(file).map_err(files::at(file, "cannot be opened"))?.len();
     if length > MAX_FILE_BYTES {
         return Err(files::Error::TooLarge { file: PathBuf::from(file), limit: MAX_FILE_BYTES });
     }
-    // All pages at once: every byte is about to be read.
-    let options = MmapOptions::new().populate().to_owned();
-    // SAFETY: checkpoints and the agent's cache are renamed into place when they are complete and never written to
-    // again; other files are those of the person who starts this program, and truncating one meanwhile ends it.
-    unsafe { options.map(&opened) }.map_err(files::at(file, "cannot be mapped"))
+    files::map(file, MmapOptions::new().populate())
 }
 
 /// Files that hold one state together.

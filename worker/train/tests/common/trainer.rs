@@ -9,6 +9,7 @@ use std::{
 };
 
 use ceteris_shared::trainer::{Report, Request};
+use ceteris_train::backend::DeviceName;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_ceteris-train");
 
@@ -30,7 +31,7 @@ impl Trainer {
         let (stream, _) = listener.accept().unwrap();
         let mut trainer = Self { child, reader: BufReader::new(stream.try_clone().unwrap()), writer: stream };
         let Report::Ready { environment } = trainer.hear() else { panic!("the first report is Ready") };
-        assert_eq!((environment.device.as_str(), environment.threads), ("cpu", 1));
+        assert_eq!((environment.device, environment.threads), (DeviceName::default().to_string(), 1));
         trainer
     }
 
