@@ -43,6 +43,7 @@ fn compile(include: &Path) {
         .include(include)
         .warnings(false)
         .flag("-ffp-contract=off")
+        .file(format!("{FOLDER}/adam.cpp"))
         .file(format!("{FOLDER}/context.cpp"))
         .file(format!("{FOLDER}/norm_relu.cpp"));
     if x86 {

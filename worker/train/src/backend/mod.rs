@@ -165,6 +165,35 @@ pub(crate) fn filled<E>(
     portable::filled(count, device, fill)
 }
 
+/// What came of [`adam`].
+#[derive(Debug)]
+pub(crate) struct Moved {
+    /// Both moments.
+    pub moments: [Tensor<1>; 2],
+    /// The gradient, or, if it is done, what is taken off the parameters.
+    pub gradient: Tensor<1>,
+    /// Whether it was done.
+    pub done: bool,
+}
+
+/// One step of Adam's moments, and in place of the gradient what is taken off the parameters once multiplied by the step
+/// size: `moment1 / (√moment2 / correction + epsilon)`, all in one pass. Nothing is done where there is no such pass: on
+/// other devices, or where memory has other owners.
+pub(crate) fn adam(
+    moments: [Tensor<1>; 2],
+    gradient: Tensor<1>,
+    betas: [f64; 2],
+    epsilon: f64,
+    correction: f64,
+) -> Moved {
+    #[cfg(feature = "libtorch")]
+    if is_libtorch(&gradient.device()) {
+        return libtorch::adam(moments, gradient, libtorch::Rates { betas, epsilon, correction });
+    }
+    let _ = (betas, epsilon, correction);
+    Moved { moments, gradient, done: false }
+}
+
 /// Logits of `units`, which end with the classifier, differentiable in `parameters`. In training mode the statistics in
 /// `buffers` are updated.
 pub(crate) fn train(

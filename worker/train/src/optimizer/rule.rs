@@ -8,6 +8,8 @@
 use burn::tensor::Tensor;
 use ceteris_shared::spec::optimization::UpdateRule;
 
+use crate::backend;
+
 /// What a rule remembers from step to step, each `[parameters]`.
 #[derive(Clone, Debug)]
 // There are one or two of them, and burn's tensors are hundreds of bytes.
@@ -71,10 +73,22 @@ fn adam(
     [first, second]: [Tensor<1>; 2],
     gradient: Tensor<1>,
 ) -> (Tensor<1>, Memory) {
+    let shortfall = correction(beta2, step).sqrt();
+    // The one pass moves by less than half of the way, as `lerp` does for all but the shortest of memories.
+    let ([first, second], gradient) = if 1.0 - beta1 < 0.5 {
+        let moved = backend::adam([first, second], gradient, [beta1, beta2], epsilon, shortfall);
+        if moved.done {
+            let [first, second] = moved.moments;
+            return (moved.gradient, Memory::Moments { first, second });
+        }
+        (moved.moments, moved.gradient)
+    } else {
+        ([first, second], gradient)
+    };
     let square = gradient.clone().mul_scalar(1.0 - beta2).mul(gradient.clone());
     let second = second.mul_scalar(beta2).add(square);
     let first = lerp(first, gradient, 1.0 - beta1);
-    let root = second.clone().sqrt().div_scalar(correction(beta2, step).sqrt());
+    let root = second.clone().sqrt().div_scalar(shortfall);
     (first.clone().div(root.add_scalar(epsilon)), Memory::Moments { first, second })
 }
 
@@ -96,4 +110,41 @@ pub(super) fn lerp(start: Tensor<1>, end: Tensor<1>, weight: f64) -> Tensor<1> {
 
 fn undampened(gradient: Tensor<1>, dampening: f64) -> Tensor<1> {
     if dampening == 0.0 { gradient } else { gradient.mul_scalar(1.0 - dampening) }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, TensorData};
+
+    use super::*;
+    use crate::backend::{DeviceName, open};
+
+    /// Memory that has another owner is not written to, and the operations compute. Moments are the same to the bit;
+    /// libtorch's square root is not always the nearest number, that of the one pass is.
+    #[test]
+    fn one_pass_does_what_the_operations_do() {
+        let device = open(DeviceName::default(), 2).expect("the processor is always there").device;
+        let flat = |factor: f64| {
+            let values: Vec<f64> = (0..100_003).map(|i| ((i * 7919 % 10_007) as f64 - 5000.0) * factor).collect();
+            Tensor::<1>::from_data(TensorData::new(values, [100_003]), (&device, DType::F64))
+        };
+        for dtype in [DType::F32, DType::F64] {
+            let (first, second) = (flat(1e-4).cast(dtype), flat(1e-3).abs().cast(dtype));
+            let gradient = || flat(-3e-4).cast(dtype);
+            let held = [first.clone(), second.clone()];
+            let by_operations = adam([0.9, 0.999], 1e-8, 3, [first, second], gradient());
+            let copies = held.map(|tensor| tensor.mul_scalar(1.0));
+            let in_one_pass = adam([0.9, 0.999], 1e-8, 3, copies, gradient());
+            let tensors = |(direction, memory): (Tensor<1>, Memory)| match memory {
+                Memory::Moments { first, second } => [direction, first, second].map(Tensor::into_data),
+                other => panic!("{other:?}"),
+            };
+            let ([a, a1, a2], [b, b1, b2]) = (tensors(by_operations), tensors(in_one_pass));
+            assert_eq!([a1, a2], [b1, b2], "{dtype:?}");
+            let last_digits = if dtype == DType::F32 { 4.0 * f64::from(f32::EPSILON) } else { 4.0 * f64::EPSILON };
+            for (a, b) in a.iter::<f64>().zip(b.iter::<f64>()) {
+                assert!((a - b).abs() <= last_digits * a.abs(), "{dtype:?}: {a} and {b}");
+            }
+        }
+    }
 }

@@ -154,7 +154,37 @@ void backward(const T *piece, size_t channels, size_t begin, size_t end, const A
   }
 }
 
+// Adam's moments, updated, and in place of the gradient what is taken off the parameters once multiplied by the step size:
+// one pass, with the operations and their order of the optimizer's own (`optimizer/rule.rs`), so with its bits.
+inline float root(float value) { return __builtin_sqrtf(value); }
+inline double root(double value) { return __builtin_sqrt(value); }
+
+template <typename A>
+void adam(A *first, A *second, A *gradient, size_t begin, size_t end, double beta1, double beta2, double epsilon,
+          double correction) {
+  const A toward = static_cast<A>(1.0 - beta1), keep = static_cast<A>(beta2), take = static_cast<A>(1.0 - beta2);
+  const A small = static_cast<A>(epsilon), corrected = static_cast<A>(correction);
+  for (size_t i = begin; i < end; ++i) {
+    const A g = gradient[i];
+    const A v = second[i] * keep + g * take * g;
+    const A m = first[i] + (g - first[i]) * toward;
+    first[i] = m;
+    second[i] = v;
+    gradient[i] = m / (root(v) / corrected + small);
+  }
+}
+
 }  // namespace
+
+#define EXPORT_ADAM(suffix, A)                                                                                        \
+  extern "C" void NAME(ceteris_adam_##suffix)(void *first, void *second, void *gradient, size_t begin, size_t end,    \
+                                              double beta1, double beta2, double epsilon, double correction) {        \
+    adam<A>(static_cast<A *>(first), static_cast<A *>(second), static_cast<A *>(gradient), begin, end, beta1, beta2,  \
+            epsilon, correction);                                                                                     \
+  }
+
+EXPORT_ADAM(fp64, double)
+EXPORT_ADAM(fp32, float)
 
 #define EXPORT(suffix, T, A)                                                                                          \
   extern "C" void NAME(ceteris_sums_##suffix)(const void *piece, size_t channels, size_t begin, size_t end,           \

@@ -1,6 +1,7 @@
 //! The networks on libtorch: forward passes on burn's tensors with libtorch's kernels, and the one differentiable
 //! operation that trains them ([`region`]).
 
+mod adam;
 mod context;
 mod norm_relu;
 mod operations;
@@ -16,9 +17,10 @@ use burn_tch::TchTensor;
 use ceteris_shared::architecture::Part;
 
 use crate::{
-    backend::{Buffers, Compute, Error},
+    backend::{Buffers, Compute, Error, Moved},
     model::{Mode, Unit},
 };
+pub(super) use adam::Rates;
 pub(super) use context::Context;
 use operations::{Libtorch, Pass};
 use region::{Program, Stage};
@@ -130,6 +132,19 @@ pub(super) fn train(
     region::run(input, parameters, Arc::new(program))
 }
 
+/// Adam's direction and moments, see [`super::adam`]; the tensors as they came where it cannot be computed in place.
+pub(super) fn adam(moments: [Tensor<1>; 2], gradient: Tensor<1>, rates: Rates) -> Moved {
+    let [first, second] = moments.map(own);
+    let gradient = own(gradient);
+    let done = adam::direction(&first, &second, &gradient, rates);
+    let [first, second, gradient] = [first, second, gradient].map(Tensor::from_primitive::<LibTorch>);
+    Moved { moments: [first, second], gradient, done: done.is_some() }
+}
+
+fn own(tensor: Tensor<1>) -> TchTensor {
+    tensor.try_into_primitive::<LibTorch>().expect("callers have asked whether this is libtorch's")
+}
+
 /// Puts values on a device with one copy.
 pub(super) fn upload(values: &[f32], shape: [usize; 4], device: &Device) -> Tensor<4> {
     let target = raw(&Tensor::<1>::zeros([1], device)).device();
@@ -165,6 +180,9 @@ fn merge(buffers: &Buffers, parameters: Vec<tch::Tensor>, statistics: Vec<tch::T
     let next = |is_parameter: &bool| if *is_parameter { parameters.next() } else { statistics.next() };
     buffers.shapes.is_parameter.iter().filter_map(next).collect()
 }
+
+/// The last part that is computed again where memory is short.
+const LAST_REPLAYED: Part = Part::Block2;
 
 /// The trained part of a network as a region's program.
 #[derive(Debug)]
@@ -213,8 +231,9 @@ impl Program for NetworkProgram {
         &self.stages
     }
 
-    fn replays(&self) -> bool {
-        self.compute.low_memory
+    fn replays(&self, stage: usize) -> bool {
+        // Maps of a quarter of the size follow a quarter as large: what lies above is little to keep and much to compute.
+        self.compute.low_memory && self.units[stage].part <= LAST_REPLAYED
     }
 
     fn input(&self, input: &tch::Tensor) -> tch::Tensor {

@@ -37,7 +37,7 @@ pub(super) trait Program: fmt::Debug + Send + Sync {
     /// The stages, in forward order.
     fn stages(&self) -> &[Stage];
     /// Whether a stage is computed again in backward instead of being recorded in forward.
-    fn replays(&self) -> bool;
+    fn replays(&self, stage: usize) -> bool;
     /// What the first stage reads, made of the region's input.
     fn input(&self, input: &Tensor) -> Tensor;
     /// Computes a stage from the activations that are alive and its own parameters.
@@ -129,8 +129,8 @@ struct Tape {
     wanted: [bool; 2],
     /// The region's input, then each stage's output; none has a history.
     activations: Vec<Tensor>,
-    /// What libtorch recorded of each stage; empty where stages are computed again.
-    recorded: Vec<Recorded>,
+    /// What libtorch recorded of each stage; none of those that are computed again.
+    recorded: Vec<Option<Recorded>>,
 }
 
 /// A stage as libtorch recorded it.
@@ -154,13 +154,14 @@ impl Tape {
         let mut alive = vec![0];
         for (index, stage) in tape.program.stages().to_vec().iter().enumerate() {
             let own = &parameters[stage.parameters.clone()];
-            let output = if tape.program.replays() {
+            let output = if tape.program.replays(index) {
                 let inputs: Vec<&Tensor> = alive.iter().map(|at: &usize| &tape.activations[*at]).collect();
+                tape.recorded.push(None);
                 tape.program.run(index, &inputs, own, Pass::First)
             } else {
                 let recorded = tape.run_recorded(index, &alive, own, Pass::First);
                 let output = recorded.output.detach();
-                tape.recorded.push(recorded);
+                tape.recorded.push(Some(recorded));
                 output
             };
             tape.activations.push(output);
@@ -193,7 +194,7 @@ impl Tape {
         of_activations[stages.len()] = Some(gradient.shallow_clone());
         for (index, stage) in stages.iter().enumerate().rev() {
             let alive = alive_before(stages, index);
-            let recorded = match self.recorded.pop() {
+            let recorded = match self.recorded.pop().flatten() {
                 Some(recorded) => recorded,
                 None => self.run_recorded(index, &alive, &parameters[stage.parameters.clone()], Pass::Replay),
             };
