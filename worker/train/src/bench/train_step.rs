@@ -59,10 +59,10 @@ enum Memory {
 
 pub(super) fn run(options: &Options) -> Result<()> {
     let machine = &options.machine;
-    allocator::suit(options.memory == Memory::Low);
     let opened = machine.open()?;
     let device = &opened.device;
     let compute = machine.compute(options.memory == Memory::Low);
+    allocator::suit(compute);
     match (&options.images, &options.data) {
         (Some(file), _) => {
             let batch = material::images(file, options.batch, compute, device)?;
@@ -95,6 +95,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
 fn steps(options: &Options, opened: &Opened, mut next: impl FnMut() -> (Tensor<4>, Vec<u32>)) -> Result<()> {
     let (machine, device) = (&options.machine, &opened.device);
     let compute = machine.compute(options.memory == Memory::Low);
+    allocator::suit(compute);
     let mut network = material::network(&options.weights, Part::Stem, compute, device)?;
     let settings = Optimization::default();
     let mut optimizer = Optimizer::new(&settings, &network.trained_parameters());

@@ -131,7 +131,7 @@ fn check_sizes(work: &Work, image_size: u32, samples: usize) -> Result<(), Error
 }
 
 /// How the network is computed.
-fn compute(work: &Work) -> Compute {
+pub(super) fn compute(work: &Work) -> Compute {
     let float = match work.precision {
         Precision::Fp32 | Precision::Tf32 => Float::Fp32,
         Precision::Bf16 => Float::Bf16,

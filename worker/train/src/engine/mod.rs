@@ -27,7 +27,7 @@ use ceteris_shared::{
     ids::Epoch,
     plan::EpochWork,
     predictions::Predictions,
-    spec::{Memory, Precision},
+    spec::Precision,
     stats::{Confusion, Labelled, auc_one_vs_rest, log_loss},
     trainer::{FailureCause, MetricPoint, Report, Scored, Spent, Train},
 };
@@ -146,7 +146,7 @@ pub fn train_metered(
     report: &mut (dyn FnMut(Report) + Send),
 ) -> Result<Outcome, Error> {
     let device = &opened.device;
-    backend::allocator::suit(request.work.memory == Memory::Low);
+    backend::allocator::suit(inputs::compute(&request.work));
     backend::configure(true, request.work.precision == Precision::Tf32)?;
     let inputs = Inputs::open(request)?;
     let state = inputs::start(request, inputs.classes(), device)?;
