@@ -6,7 +6,7 @@
 //! blocks that its frame needs, no more and no less. Of progressive pictures only the structure is checked. What
 //! follows the end marker is ignored, as cameras and archives add things there.
 
-use super::huffman::{Bits, Step, Table, block};
+use super::huffman::{Bits, Table, block};
 
 /// What is wrong with a JPEG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,11 +105,11 @@ impl State {
             let (lengths, rest) = rest.split_first_chunk::<16>().ok_or(FAULT)?;
             let count = lengths.iter().map(|n| usize::from(*n)).sum();
             let (symbols, rest) = rest.split_at_checked(count).ok_or(FAULT)?;
-            let (tables, step): (_, fn(u8) -> Option<Step>) = match head >> 4 {
-                0 => (&mut self.direct, Table::direct),
-                _ => (&mut self.alternating, Table::alternating),
+            let (tables, table) = match head >> 4 {
+                0 => (&mut self.direct, Table::direct(lengths, symbols)),
+                _ => (&mut self.alternating, Table::alternating(lengths, symbols)),
             };
-            let table = Table::new(lengths, symbols, step).ok_or(FAULT)?;
+            let table = table.ok_or(FAULT)?;
             *tables.get_mut(usize::from(head & 15)).ok_or(FAULT)? = Some(table);
             body = rest;
         }

@@ -75,10 +75,10 @@ impl Moments {
     fn add(&mut self, dataset: &Dataset, batch: &Batch) {
         let (size, plane) = (batch.size, batch.size * batch.size);
         for (image, sample) in batch.images.chunks_exact(3 * plane).zip(&batch.samples) {
-            let rows = image[..plane].chunks_exact(size).zip(dataset.pixels(*sample).chunks_exact(size));
+            let rows = image.chunks_exact(3 * size).zip(dataset.pixels(*sample).chunks_exact(size));
             let (mut straight, mut mirrored) = (0.0, 0.0);
             for (row, (values, pixels)) in rows.enumerate() {
-                for (value, (pixel, other)) in values.iter().zip(pixels.iter().zip(pixels.iter().rev())) {
+                for (value, (pixel, other)) in values.iter().step_by(3).zip(pixels.iter().zip(pixels.iter().rev())) {
                     let value = f64::from(*value);
                     self.values += value;
                     self.squares += value * value;

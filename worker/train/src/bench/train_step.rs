@@ -15,9 +15,9 @@ use super::{
     serve, synchronise,
 };
 use crate::{
-    backend::{self, Opened, allocator},
+    backend::{Opened, allocator},
     data::{Dataset, Plan, load},
-    engine::Step,
+    engine::{self, Step},
     local,
     loss::{CrossEntropy, Targets},
     optimizer::Optimizer,
@@ -82,8 +82,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
                 });
                 steps(options, &opened, || {
                     let batch = batches.next().expect("epoch follows epoch, each of a batch or more");
-                    let shape = [batch.rows, 3, batch.size, batch.size];
-                    (in_float(backend::upload(&batch.images, shape, device), compute), batch.labels.clone())
+                    (in_float(engine::images(&batch, device), compute), batch.labels.clone())
                 })
             })
         }

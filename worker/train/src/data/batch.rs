@@ -1,9 +1,10 @@
 //! From samples to what the network reads: three channels, ImageNet's mean and deviation.
 //!
 //! An image that is shown as it is, or mirrored, is 8-bit grey: each channel has 256 possible values, which a table
-//! holds. Its bits are those of the division and subtraction that torchvision's `ToTensor` and `Normalize` do.
+//! holds. Its bits are those of the division and subtraction that torchvision's `ToTensor` and `Normalize` do. A pixel's
+//! channels lie next to each other, as libtorch likes them best and as they are written fastest.
 
-use std::ops::Range;
+use std::{array, ops::Range};
 
 use ceteris_shared::augment::{Canvas, Look, Mix};
 
@@ -13,21 +14,21 @@ use super::{Buffer, Dataset, Plan};
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Deviation of ImageNet's channels.
 const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
-/// What each 8-bit grey becomes in each channel.
-static NORMALISED: [[f32; 256]; 3] = normalised();
+/// What each 8-bit grey becomes in each channel; a fourth number makes a pixel one piece to be copied.
+static NORMALISED: [[f32; 4]; 256] = normalised();
 
-const fn normalised() -> [[f32; 256]; 3] {
-    let mut tables = [[0.0; 256]; 3];
-    let mut channel = 0;
-    while channel < 3 {
-        let mut grey = 0;
-        while grey < 256 {
-            tables[channel][grey] = normalise(grey as f32 / 255.0, channel);
-            grey += 1;
+const fn normalised() -> [[f32; 4]; 256] {
+    let mut table = [[0.0; 4]; 256];
+    let mut grey = 0;
+    while grey < 256 {
+        let mut channel = 0;
+        while channel < 3 {
+            table[grey][channel] = normalise(grey as f32 / 255.0, channel);
+            channel += 1;
         }
-        channel += 1;
+        grey += 1;
     }
-    tables
+    table
 }
 
 const fn normalise(value: f32, channel: usize) -> f32 {
@@ -37,7 +38,7 @@ const fn normalise(value: f32, channel: usize) -> f32 {
 /// Samples ready for the network.
 #[derive(Debug, PartialEq)]
 pub struct Batch {
-    /// Shape `[rows, 3, size, size]`; rows beyond the samples are 0. Goes back to the data set's pool when dropped.
+    /// Shape `[rows, size, size, 3]`; rows beyond the samples are 0. Goes back to the data set's pool when dropped.
     pub images: Buffer,
     /// Number of images, padding included.
     pub rows: usize,
@@ -157,32 +158,32 @@ impl Plan {
 
 /// The three channels of 8-bit grey pixels, mirrored left to right if `flip`.
 fn channels_of_pixels(pixels: &[u8], size: usize, flip: bool, image: &mut [f32]) {
-    let plane = size * size;
-    let (red, rest) = image.split_at_mut(plane);
-    let (green, blue) = rest.split_at_mut(plane);
-    let rows = red.chunks_exact_mut(size).zip(green.chunks_exact_mut(size)).zip(blue.chunks_exact_mut(size));
-    for (pixels, ((red, green), blue)) in pixels.chunks_exact(size).zip(rows) {
-        let values = red.iter_mut().zip(green).zip(blue);
+    for (row, pixels) in image.chunks_exact_mut(3 * size).zip(pixels.chunks_exact(size)) {
         if flip {
-            values.zip(pixels.iter().rev()).for_each(put);
+            put(pixels.iter().rev(), row);
         } else {
-            values.zip(pixels).for_each(put);
+            put(pixels.iter(), row);
         }
     }
 }
 
+/// Each pixel is copied with a number too much, which the next one overwrites.
 #[inline(always)]
-fn put((((red, green), blue), pixel): (((&mut f32, &mut f32), &mut f32), &u8)) {
-    let grey = usize::from(*pixel);
-    (*red, *green, *blue) = (NORMALISED[0][grey], NORMALISED[1][grey], NORMALISED[2][grey]);
+fn put<'a>(greys: impl Iterator<Item = &'a u8>, mut row: &mut [f32]) {
+    for grey in greys {
+        let pixel = &NORMALISED[usize::from(*grey)];
+        match row.first_chunk_mut::<4>() {
+            Some(four) => *four = *pixel,
+            None => return row.copy_from_slice(&pixel[..3]),
+        }
+        row = &mut row[3..];
+    }
 }
 
 /// The three channels of grey values in [0, 1].
 fn channels_of_values(values: &[f32], image: &mut [f32]) {
-    for (channel, target) in image.chunks_exact_mut(values.len()).enumerate() {
-        for (target, value) in target.iter_mut().zip(values) {
-            *target = normalise(*value, channel);
-        }
+    for (pixel, value) in image.as_chunks_mut::<3>().0.iter_mut().zip(values) {
+        *pixel = array::from_fn(|channel| normalise(*value, channel));
     }
 }
 

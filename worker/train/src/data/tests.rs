@@ -72,7 +72,7 @@ fn shown(dataset: &Dataset, plan: &Plan, sample: u32) -> Vec<f32> {
 
 fn normalised(grey: &[f32]) -> Vec<f32> {
     let channels = [(0.485f32, 0.229f32), (0.456, 0.224), (0.406, 0.225)];
-    channels.iter().flat_map(|(mean, deviation)| grey.iter().map(move |grey| (grey - mean) / deviation)).collect()
+    grey.iter().flat_map(|grey| channels.map(|(mean, deviation)| (grey - mean) / deviation)).collect()
 }
 
 #[test]

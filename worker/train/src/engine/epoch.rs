@@ -119,9 +119,9 @@ impl Execution<'_> {
     }
 }
 
-/// A batch's images on `device`.
-pub(super) fn images(batch: &Batch, device: &Device) -> Tensor<4> {
-    backend::upload(&batch.images, [batch.rows, 3, batch.size, batch.size], device)
+/// A batch's images on `device`, shape `[rows, 3, size, size]`, each pixel's channels next to each other.
+pub(crate) fn images(batch: &Batch, device: &Device) -> Tensor<4> {
+    backend::upload(&batch.images, [batch.rows, batch.size, batch.size, 3], device).permute([0, 3, 1, 2])
 }
 
 impl Progress {

@@ -33,6 +33,7 @@ use ceteris_shared::{
 };
 
 pub use control::{Control, Wish};
+pub(crate) use epoch::images;
 pub use evaluate::predict;
 pub use meter::Meter;
 pub use step::Step;

@@ -12,15 +12,16 @@ def main():
     parser.add_argument(
         "--decoder",
         default="pil",
-        choices=["pil", "io"],
-        help="pil: ImageFolder's loader and PIL's resize; io: torchvision.io and resize on tensors",
+        choices=["folder", "pil", "io"],
+        help="folder: ImageFolder's own loader, PIL's resize, then grey; pil: grey from the beginning; "
+        "io: torchvision.io and resize on tensors",
     )
     options = parser.parse_args()
 
     from torchvision import datasets
 
     common.prepare(options)
-    loader = with_pil(options) if options.decoder == "pil" else with_io(options)
+    loader = {"folder": as_folders, "pil": with_pil, "io": with_io}[options.decoder](options)
     folder = datasets.ImageFolder(options.folder, loader=loader)
 
     def work(passes):
@@ -32,6 +33,16 @@ def main():
 
     work(options.warm_up)
     common.serve(options, work, {"difference": difference(folder, options)})
+
+
+def as_folders(options):
+    """What a script does that names no loader: colour, whatever the file holds."""
+    from torchvision import transforms
+    from torchvision.datasets.folder import default_loader
+
+    size = (options.image_size, options.image_size)
+    transform = transforms.Compose([transforms.Resize(size), transforms.Grayscale(), transforms.PILToTensor()])
+    return lambda path: transform(default_loader(path))
 
 
 def with_pil(options):
