@@ -62,7 +62,11 @@ impl Case {
 /// All ways to compute in one float type.
 fn computes(float: Float) -> impl Iterator<Item = Compute> {
     let ways = [(true, false), (true, true), (false, false), (false, true)];
-    ways.into_iter().map(move |(channels_last, low_memory)| Compute { float, channels_last, low_memory })
+    ways.into_iter().map(move |(channels_last, low_memory)| Compute {
+        channels_last,
+        low_memory,
+        ..Compute::new(float)
+    })
 }
 
 impl Material {
@@ -235,7 +239,7 @@ fn twenty_steps_of_adam_have_pytorchs_losses() {
     let step = Step { loss: &loss, accumulate: 1, lr: 1e-3 };
     // Every setting once: their gradients were compared in all combinations.
     for (channels_last, low_memory) in [(true, false), (false, true)] {
-        let compute = Compute { float: Float::Fp64, channels_last, low_memory };
+        let compute = Compute { channels_last, low_memory, ..Compute::new(Float::Fp64) };
         let mut network = material.network(arch, Part::Stem, compute);
         let mut optimizer = Optimizer::new(&settings, &network.trained_parameters());
         let images = material.images(Float::Fp64);

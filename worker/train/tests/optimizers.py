@@ -2,7 +2,7 @@
 
     optimizers.py CASES.json FOLDER     FOLDER/NAME.safetensors with each step's parameters, rates and losses
 
-A case is a name, a float type, the settings of an `Optimization`, the `Rates` of a stage and its length.
+A case is a name, a float type, the settings of an `Optimization`, the schedule of a stage and its length.
 """
 
 import json
@@ -51,22 +51,50 @@ def optimizer(rule, groups):
     return kind(groups, betas=rule["betas"], eps=rule["epsilon"], foreach=False)
 
 
-def scheduler(optimizer, rates, steps):
-    if rates["name"] == "constant":
-        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    total = rates["epochs"] * steps
-    if rates["name"] == "warm-up":
-        start = 1 / total
-        return torch.optim.lr_scheduler.LinearLR(optimizer, start, 1.0, total_iters=total - 1)
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=[group["lr"] for group in optimizer.param_groups],
-        total_steps=total,
-        pct_start=rates["rise"],
-        div_factor=rates["start_divisor"],
-        final_div_factor=rates["end_divisor"],
-        cycle_momentum=False,
-    )
+def scheduler(optimizer, told, epochs, steps):
+    """What to call after each step, with the number of steps made. A schedule that moves from epoch to epoch begins
+    after the warm-up, and is told the end of each of its epochs."""
+    name, warm_up = told["name"], told["warm_up"]
+    if name == "one-cycle":
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=epochs * steps,
+            pct_start=told["rise"],
+            div_factor=told["start_divisor"],
+            final_div_factor=told["end_divisor"],
+            cycle_momentum=False,
+        )
+        return lambda _done: cycle.step()
+    rising = warm_up * steps
+    growth = None
+    if rising > 0:
+        growth = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / rising, 1.0, total_iters=rising - 1)
+    course = None
+
+    def after(done):
+        nonlocal course
+        if done < rising:
+            growth.step()
+            return
+        if course is None:
+            course = of_epochs(optimizer, told, epochs - warm_up)
+        if done > rising and done % steps == 0:
+            course.step()
+
+    if rising == 0:
+        after(0)
+    return after
+
+
+def of_epochs(optimizer, told, epochs):
+    schedulers = torch.optim.lr_scheduler
+    return {
+        "constant": lambda: schedulers.ConstantLR(optimizer, factor=1.0),
+        "step": lambda: schedulers.StepLR(optimizer, told["every"], told["factor"]),
+        "exponential": lambda: schedulers.ExponentialLR(optimizer, told["factor"]),
+        "cosine": lambda: schedulers.CosineAnnealingLR(optimizer, epochs, told["minimum"]),
+    }[told["name"]]()
 
 
 def loss_of(logits, data, settings, mixed):
@@ -87,7 +115,7 @@ def run(case, data, folder):
     network = Network(data, dtype)
     inputs = data["inputs"].to(dtype)
     moves = optimizer(settings["rule"], groups(network, settings, case["lr"]))
-    schedule = scheduler(moves, case["rates"], case["steps"])
+    schedule = scheduler(moves, case["schedule"], case["epochs"], case["steps"])
     average = None
     if settings["average"] is not None:
         average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings["average"]))
@@ -95,7 +123,7 @@ def run(case, data, folder):
     weights = None if weights == "none" else torch.tensor(weights, dtype=dtype)
     settings_of_loss = {"weight": weights, "label_smoothing": settings["label_smoothing"]}
     losses, rates, parameters, averages = [], [], [], []
-    for _ in range(case["epochs"] * case["steps"]):
+    for step in range(case["epochs"] * case["steps"]):
         moves.zero_grad()
         loss = loss_of(network(inputs), data, settings_of_loss, case["mixed"])
         loss.backward()
@@ -103,7 +131,7 @@ def run(case, data, folder):
             torch.nn.utils.clip_grad_norm_(network.parameters(), settings["clip_norm"], foreach=False)
         rates.append(moves.param_groups[-1]["lr"])
         moves.step()
-        schedule.step()
+        schedule(step + 1)
         losses.append(loss.detach().double())
         parameters.append(flat(network))
         if average is not None:

@@ -1,5 +1,5 @@
-//! The same steps in PyTorch: a small network trained by every rule, along every course of the rate, with every loss,
-//! compared after each of 50 steps.
+//! The same steps in PyTorch: a small network trained by every rule, along every schedule, with every loss, compared
+//! after each of 50 steps.
 
 #[path = "common/reference.rs"]
 mod reference;
@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ceteris_shared::{
     architecture::{Entry, Part},
-    spec::optimization::{ClassWeights, Optimization, Rates, UpdateRule},
+    spec::{
+        Schedule,
+        optimization::{ClassWeights, Optimization, UpdateRule},
+    },
 };
 use ceteris_train::{
     backend::{self, DeviceName},
@@ -34,11 +37,25 @@ struct Case {
     float: Float,
     lr: f64,
     optimization: Optimization,
-    /// As in a stage's first epoch.
-    rates: Rates,
+    /// Of a stage of `epochs` epochs.
+    schedule: Told,
     epochs: u32,
     steps: u32,
     mixed: bool,
+}
+
+/// A schedule with all its settings, defaults included.
+#[derive(Clone, Debug, Serialize)]
+struct Told {
+    #[serde(flatten)]
+    schedule: Schedule,
+    warm_up: u32,
+}
+
+impl From<Schedule> for Told {
+    fn from(schedule: Schedule) -> Self {
+        Self { schedule, warm_up: schedule.warm_up() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -152,47 +169,50 @@ fn rules() -> Vec<(&'static str, Optimization)> {
     ]
 }
 
-fn courses() -> Vec<(&'static str, Rates)> {
-    let one_cycle = |rise, start_divisor, end_divisor| Rates::OneCycle {
-        done: 0,
-        epochs: EPOCHS,
-        rise,
-        start_divisor,
-        end_divisor,
-    };
+fn schedules() -> Vec<(&'static str, Schedule)> {
+    let one_cycle = |rise, start_divisor, end_divisor| Schedule::OneCycle { rise, start_divisor, end_divisor };
     vec![
-        ("warm-up", Rates::WarmUp { done: 0, epochs: EPOCHS }),
+        ("warm-up", Schedule::Constant { warm_up: 4 }),
+        ("step", Schedule::Step { every: 2, factor: 0.1, warm_up: 0 }),
+        ("step-after-warm-up", Schedule::Step { every: 1, factor: 0.5, warm_up: 2 }),
+        ("exponential", Schedule::Exponential { factor: 0.7, warm_up: 0 }),
+        ("exponential-after-warm-up", Schedule::Exponential { factor: 0.9, warm_up: 1 }),
+        ("cosine", Schedule::Cosine { minimum: 0.0, warm_up: 0 }),
+        ("cosine-after-warm-up", Schedule::Cosine { minimum: 0.0, warm_up: 1 }),
         ("one-cycle", one_cycle(0.3, 25.0, 1e4)),
         ("one-cycle-late", one_cycle(0.65, 4.0, 10.0)),
     ]
 }
 
 fn cases() -> Vec<Case> {
-    let case = |name: &str, optimization: Optimization, rates: Rates, mixed: bool| Case {
+    let constant = Schedule::default();
+    let case = |name: &str, optimization: Optimization, schedule: Schedule, mixed: bool| Case {
         name: name.to_owned(),
         float: Float::F64,
         lr: if matches!(optimization.rule, UpdateRule::Sgd { .. }) { 0.1 } else { 0.01 },
         optimization,
-        rates,
+        schedule: schedule.into(),
         epochs: EPOCHS,
         steps: STEPS,
         mixed,
     };
-    let mut cases: Vec<_> = rules().into_iter().map(|(name, rule)| case(name, rule, Rates::Constant, false)).collect();
-    for (name, rates) in courses() {
-        cases.push(case(&format!("adam-{name}"), adam(), rates, false));
+    let mut cases: Vec<_> = rules().into_iter().map(|(name, rule)| case(name, rule, constant, false)).collect();
+    for (name, schedule) in schedules() {
+        cases.push(case(&format!("adam-{name}"), adam(), schedule, false));
         let blocks = Optimization { lr_decay_per_block: 0.3, ..sgd(0.9, 0.0, true) };
-        cases.push(case(&format!("sgd-{name}"), blocks, rates, false));
+        cases.push(case(&format!("sgd-{name}"), blocks, schedule, false));
     }
+    // PyTorch's minimum is the same for every group; ours is a rate like any other, and smaller for blocks further down.
+    cases.push(case("adam-cosine-minimum", adam(), Schedule::Cosine { minimum: 1e-3, warm_up: 0 }, false));
     let weights = || ClassWeights::Listed(vec![0.5, 2.0, 1.25]);
     let smoothed = Optimization { label_smoothing: 0.1, ..adam() };
     let weighted = Optimization { class_weights: weights(), ..adam() };
     let both = Optimization { class_weights: weights(), ..smoothed.clone() };
-    cases.push(case("loss-smoothed", smoothed, Rates::Constant, false));
-    cases.push(case("loss-weighted", weighted, Rates::Constant, false));
-    cases.push(case("loss-smoothed-weighted", both.clone(), Rates::Constant, false));
-    cases.push(case("loss-mixed", adam(), Rates::Constant, true));
-    cases.push(case("loss-mixed-smoothed-weighted", both.clone(), Rates::Constant, true));
+    cases.push(case("loss-smoothed", smoothed, constant, false));
+    cases.push(case("loss-weighted", weighted, constant, false));
+    cases.push(case("loss-smoothed-weighted", both.clone(), constant, false));
+    cases.push(case("loss-mixed", adam(), constant, true));
+    cases.push(case("loss-mixed-smoothed-weighted", both.clone(), constant, true));
     let everything = Optimization {
         clip_norm: Some(0.2),
         lr_decay_per_block: 0.3,
@@ -201,7 +221,12 @@ fn cases() -> Vec<Case> {
         weight_decay: 0.1,
         ..both
     };
-    cases.push(case("everything", everything, courses()[1].1, true));
+    cases.push(case(
+        "everything",
+        everything,
+        Schedule::OneCycle { rise: 0.3, start_divisor: 25.0, end_divisor: 1e4 },
+        true,
+    ));
     let single =
         cases.iter().map(|case| Case { name: format!("{}-f32", case.name), float: Float::F32, ..case.clone() });
     cases.iter().cloned().chain(single).collect()
@@ -224,24 +249,14 @@ fn train(case: &Case, data: &Data, device: &Device) -> Found {
         let value = loss.loss(logits(&leaf, inputs.clone()), &targets, normaliser);
         found.losses.push(value.clone().into_scalar());
         let gradient = leaf.grad(&value.backward()).expect("it was asked for");
-        let rate = in_epoch(case.rates, step / case.steps).at(case.lr, step % case.steps, case.steps);
+        let (rate, rates) = case.schedule.schedule.epoch(case.lr, step / case.steps, case.epochs);
+        let rate = rates.at(rate, step % case.steps, case.steps);
         parameters = optimizer.step(rate, parameters, gradient);
         found.rates.push(rate);
         found.parameters.extend(values(&parameters));
         found.averages.extend(optimizer.averaged().iter().flat_map(values));
     }
     found
-}
-
-/// A stage's rates, in the epoch that `before` are before.
-fn in_epoch(rates: Rates, before: u32) -> Rates {
-    match rates {
-        Rates::Constant => Rates::Constant,
-        Rates::WarmUp { epochs, .. } => Rates::WarmUp { done: before, epochs },
-        Rates::OneCycle { epochs, rise, start_divisor, end_divisor, .. } => {
-            Rates::OneCycle { done: before, epochs, rise, start_divisor, end_divisor }
-        }
-    }
 }
 
 fn logits(parameters: &Tensor<1>, inputs: Tensor<2>) -> Tensor<2> {

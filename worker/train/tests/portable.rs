@@ -53,7 +53,7 @@ fn images(size: usize, device: &Device) -> Tensor<4> {
 
 /// Trains `arch` from `first` on for one step, on images of `size` pixels.
 fn step(arch: Arch, first: Part, float: Float, size: usize, device: &Device) -> Found {
-    let compute = Compute { float, channels_last: true, low_memory: false };
+    let compute = Compute::new(float);
     let initial = random(arch, 5, CLASSES);
     let new = || Network::new(&initial, arch, CLASSES, first, compute, device).unwrap();
     // Two, because a copy of a network shares the statistics, and libtorch updates them in place.
@@ -77,7 +77,7 @@ fn gradients_point_where_the_loss_grows() {
     let device = flex();
     let found = step(Arch::Resnet50, Part::Block4, Float::Fp32, 64, &device);
     let squared: f64 = found.gradient.iter().map(|value| f64::from(*value).powi(2)).sum();
-    let compute = Compute { float: Float::Fp32, channels_last: true, low_memory: false };
+    let compute = Compute::new(Float::Fp32);
     let initial = random(Arch::Resnet50, 5, CLASSES);
     let mut network = Network::new(&initial, Arch::Resnet50, CLASSES, Part::Block4, compute, &device).unwrap();
     let features = network.features(images(64, &device));

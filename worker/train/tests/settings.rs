@@ -92,7 +92,7 @@ fn parts_of_a_batch_add_up_to_its_gradient_and_loss() {
     let pooled: Vec<f32> = (0..LABELS.len() * ARCH.features()).map(|at| ((at * 37 % 101) as f32) / 50.0).collect();
     let pooled = TensorData::new(pooled, [LABELS.len(), ARCH.features(), 1, 1]);
     for (float, bound) in [(Float::Fp64, 1e-13), (Float::Fp32, 1e-6)] {
-        let compute = Compute { float, channels_last: true, low_memory: false };
+        let compute = Compute::new(float);
         let gradient = |accumulate| {
             let mut network = Network::new(&state, ARCH, CLASSES, Part::Head, compute, &device).unwrap();
             let input: Tensor<4> = Tensor::from_data(pooled.clone(), &device);
@@ -131,7 +131,7 @@ fn an_average_predicts_and_moves_nothing() {
         bench.run("averaged", stage(Trainable::Denseblock4, 2), |work| work.optimization.average = Some(0.5));
     let data = Dataset::open(&bench.data).unwrap();
     let device = backend::open(DeviceName::default(), 1).unwrap().device;
-    let compute = Compute { float: Float::Fp32, channels_last: true, low_memory: false };
+    let compute = Compute::new(Float::Fp32);
     for (plain, averaged) in plain.iter().zip(&averaged) {
         let (one, other) = (bytes(plain), bytes(averaged));
         assert!(one["trained.safetensors"] == other["trained.safetensors"], "the trajectory is the same");

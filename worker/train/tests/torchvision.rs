@@ -22,7 +22,7 @@ use ceteris_train::{
 use common::{epoch, epochs, request, small_dataset, train};
 use reference::python;
 
-const FP32: Compute = Compute { float: Float::Fp32, channels_last: true, low_memory: false };
+const FP32: Compute = Compute::new(Float::Fp32);
 
 fn ask(python: &str, what: &str, arch: Arch, folder: &Path) {
     reference::run(python, "reference.py", &[what.as_ref(), arch.name().as_ref(), folder.as_os_str()]);

@@ -48,7 +48,8 @@
 //! **`train-step`** `--weights F --images F --batch N [--memory normal|low] [--lr 1e-3]`. One unit is one step of
 //! training everything: forward on the first N images, cross entropy, backward, Adam with PyTorch's defaults. The first
 //! line has `losses`, those of the warm-up's steps; an answer has `losses`, one for each of its steps. With
-//! `--data DIR` in place of `--images` the batches come from the input pipeline, flipped, epoch after epoch.
+//! `--data DIR` in place of `--images` the batches come from the input pipeline, flipped, epoch after epoch. Ours goes
+//! without what `--without one-operation|fused-norm|one-pass-adam` names, as often as wanted.
 //!
 //! **`features`** `--weights F --images F --batch N`. One unit is one batch through the backbone in inference mode. The
 //! first line has `features`, the pooled features of the first image (fp32, 1024 numbers).
@@ -88,6 +89,7 @@
 //! The first line has `bytes`, the size of what is loaded, and `norm`, the L2 norm of all loaded parameters and of
 //! Adam's first moments, each taken as a whole: `[model, moments]`.
 
+mod ablation;
 mod checkpoint;
 mod checks;
 mod frozen;
@@ -149,6 +151,8 @@ pub struct Options {
 enum Name {
     /// Speed, memory and losses of training steps
     TrainStep,
+    /// What each thing that makes training steps fast or small brings
+    Ablation,
     /// Many heads on a frozen backbone
     FrozenSweep,
     /// Epochs of an arm that trains the last dense block
@@ -237,6 +241,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         ),
         (_, Some(_)) => bail!("--kit is for `bench gpu` alone"),
         (Name::TrainStep, None) => train_step::run(&bench()?)?,
+        (Name::Ablation, None) => ablation::run(&bench()?)?,
         (Name::FrozenSweep, None) => frozen::sweep(&bench()?)?,
         (Name::Partial, None) => frozen::partial(&bench()?)?,
         (Name::Input, None) => input::run(&bench()?)?,

@@ -32,6 +32,29 @@ pub struct Compute {
     pub channels_last: bool,
     /// Whether backward computes activations inside a unit again instead of finding them kept.
     pub low_memory: bool,
+    /// What makes the engine fast on libtorch.
+    pub ways: Ways,
+}
+
+impl Compute {
+    /// As training computes unless told otherwise.
+    pub const fn new(float: Float) -> Self {
+        Self { float, channels_last: true, low_memory: false, ways: Ways::ALL }
+    }
+}
+
+/// Ways of the engine's own that libtorch's operations do not go; all of them, except where a benchmark shows what each
+/// one brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// The network is one operation on libtorch's autograd, and not many of burn's on burn's autodiff.
+    pub one_operation: bool,
+    /// On the processor, normalisation, ReLU and the convolution after them are one pass, without concatenations.
+    pub fused_norm: bool,
+}
+
+impl Ways {
+    const ALL: Self = Self { one_operation: true, fused_norm: true };
 }
 
 /// The shapes of some consecutive entries of a layout, sorted into parameters and BatchNorm statistics.

@@ -20,7 +20,7 @@ use std::mem::MaybeUninit;
 use burn::tensor::{Device, Tensor};
 use ceteris_shared::checkpoint::Environment;
 
-pub use compute::{Buffers, Compute, Float, Shapes, host};
+pub use compute::{Buffers, Compute, Float, Shapes, Ways, host};
 pub use device::{DeviceName, Error};
 
 use crate::model::{Mode, Unit};
@@ -136,7 +136,7 @@ pub(crate) fn upload(values: &[f32], shape: [usize; 4], device: &Device) -> Tens
 /// tensors of exactly these units.
 pub(crate) fn infer(units: &[Unit], buffers: &Buffers, compute: Compute, input: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "libtorch")]
-    if is_libtorch(&input.device()) {
+    if compute.ways.one_operation && is_libtorch(&input.device()) {
         return libtorch::infer(units, buffers, compute, input);
     }
     portable::infer(units, buffers, compute, input)
@@ -145,7 +145,7 @@ pub(crate) fn infer(units: &[Unit], buffers: &Buffers, compute: Compute, input: 
 /// The logits after `units`, which end with the classifier, in inference mode.
 pub(crate) fn classify(units: &[Unit], buffers: &Buffers, compute: Compute, input: Tensor<4>) -> Tensor<2> {
     #[cfg(feature = "libtorch")]
-    if is_libtorch(&input.device()) {
+    if compute.ways.one_operation && is_libtorch(&input.device()) {
         return libtorch::infer(units, buffers, compute, input);
     }
     portable::classify(units, buffers, compute, input)
@@ -205,7 +205,7 @@ pub(crate) fn train(
     input: Tensor<4>,
 ) -> Tensor<2> {
     #[cfg(feature = "libtorch")]
-    if is_libtorch(&input.device()) {
+    if compute.ways.one_operation && is_libtorch(&input.device()) {
         return libtorch::train(units, buffers, parameters, compute, mode, input);
     }
     let (logits, statistics) = portable::train(&units, buffers, parameters, compute, mode, input);

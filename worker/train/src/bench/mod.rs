@@ -95,7 +95,7 @@ impl Machine {
             Precision::Fp32 | Precision::Tf32 => Float::Fp32,
             Precision::Bf16 => Float::Bf16,
         };
-        Compute { float, channels_last: self.layout != Layout::Contiguous, low_memory }
+        Compute { channels_last: self.layout != Layout::Contiguous, low_memory, ..Compute::new(float) }
     }
 
     /// What the first line says of every subject.

@@ -15,7 +15,7 @@ use super::{
     serve, synchronise,
 };
 use crate::{
-    backend::{Opened, allocator},
+    backend::{Compute, Opened, Ways, allocator},
     data::{Dataset, Plan, load},
     engine::{self, Step},
     local,
@@ -49,6 +49,29 @@ pub struct Options {
     /// Learning rate
     #[arg(long, value_name = "X", default_value_t = 1e-3)]
     lr: f64,
+    /// Of the engine's own ways, those not to go
+    #[arg(long, value_name = "WAY")]
+    without: Vec<Way>,
+}
+
+/// What makes a step fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Way {
+    /// The network as one operation on libtorch's autograd
+    OneOperation,
+    /// Normalisation, ReLU and convolution in one pass
+    FusedNorm,
+    /// Adam in one pass
+    OnePassAdam,
+}
+
+impl Options {
+    fn compute(&self) -> Compute {
+        let compute = self.machine.compute(self.memory == Memory::Low);
+        let goes = |way| !self.without.contains(&way);
+        let ways = Ways { one_operation: goes(Way::OneOperation), fused_norm: goes(Way::FusedNorm) };
+        Compute { ways, ..compute }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -61,7 +84,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let machine = &options.machine;
     let opened = machine.open()?;
     let device = &opened.device;
-    let compute = machine.compute(options.memory == Memory::Low);
+    let compute = options.compute();
     allocator::suit(compute);
     match (&options.images, &options.data) {
         (Some(file), _) => {
@@ -93,11 +116,12 @@ pub(super) fn run(options: &Options) -> Result<()> {
 /// Steps on what `next` gives, as stdin asks for them.
 fn steps(options: &Options, opened: &Opened, mut next: impl FnMut() -> (Tensor<4>, Vec<u32>)) -> Result<()> {
     let (machine, device) = (&options.machine, &opened.device);
-    let compute = machine.compute(options.memory == Memory::Low);
-    allocator::suit(compute);
+    let compute = options.compute();
     let mut network = material::network(&options.weights, Part::Stem, compute, device)?;
     let settings = Optimization::default();
-    let mut optimizer = Optimizer::new(&settings, &network.trained_parameters());
+    let optimizer = Optimizer::new(&settings, &network.trained_parameters());
+    let mut optimizer =
+        if options.without.contains(&Way::OnePassAdam) { optimizer.in_single_operations() } else { optimizer };
     let loss = CrossEntropy::new(&settings, &[1; material::CLASSES]);
     let mut steps = |count: u32| -> Vec<f64> {
         let step = Step { loss: &loss, accumulate: 1, lr: options.lr };

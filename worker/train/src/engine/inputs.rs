@@ -136,7 +136,7 @@ pub(super) fn compute(work: &Work) -> Compute {
         Precision::Fp32 | Precision::Tf32 => Float::Fp32,
         Precision::Bf16 => Float::Bf16,
     };
-    Compute { float, channels_last: true, low_memory: work.memory == Memory::Low }
+    Compute { low_memory: work.memory == Memory::Low, ..Compute::new(float) }
 }
 
 /// The state before the first step.

@@ -39,6 +39,8 @@ pub struct Optimizer {
     factors: Option<Factors>,
     /// Absent before the first step.
     memory: Option<Memory>,
+    /// Whether Adam may be one pass where the backend has it.
+    one_pass: bool,
     /// `[parameters]`: the exponential moving average. Absent before the first step, and where none is asked for.
     average: Option<Tensor<1>>,
 }
@@ -60,8 +62,14 @@ impl Optimizer {
             step: 0,
             factors: None,
             memory: None,
+            one_pass: true,
             average: None,
         }
+    }
+
+    /// The same with Adam as one operation after the other, for a benchmark that shows what its one pass brings.
+    pub fn in_single_operations(self) -> Self {
+        Self { one_pass: false, ..self }
     }
 
     /// One step at learning rate `lr`: the new parameters. `parameters` and `gradient` are `[parameters]`, of one float
@@ -74,7 +82,8 @@ impl Optimizer {
             None => gradient,
         };
         let (parameters, gradient) = self.decay(lr, &factors.decay, parameters, gradient);
-        let (direction, memory) = direction(&self.settings.rule, self.step, self.memory.take(), gradient);
+        let (direction, memory) =
+            direction(&self.settings.rule, self.step, self.one_pass, self.memory.take(), gradient);
         let change = factors.lr.scale(direction, step_size(&self.settings.rule, self.step, lr));
         let parameters = parameters.sub(change);
         (self.memory, self.factors) = (Some(memory), Some(factors));

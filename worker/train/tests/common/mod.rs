@@ -27,13 +27,18 @@ pub const SIZE: u32 = 32;
 
 /// Writes a data set of two classes that differ in brightness; `samples` of each class in each split.
 pub fn dataset(folder: &Path, samples: [(Split, u32); 3]) -> DatasetFiles {
+    dataset_of_size(folder, samples, SIZE)
+}
+
+/// The same with images of `size × size` pixels.
+pub fn dataset_of_size(folder: &Path, samples: [(Split, u32); 3], size: u32) -> DatasetFiles {
     fs::create_dir_all(folder).unwrap();
     let (mut listed, mut pixels) = (Vec::new(), Vec::new());
     for (split, count) in samples {
         for class in 0..2 {
             for number in 0..count {
                 let at = |place: u32| (place * 7 + number * 31 + split as u32 * 13) % 90 + class * 120;
-                let image: Vec<u8> = (0..SIZE * SIZE).map(|place| at(place) as u8).collect();
+                let image: Vec<u8> = (0..size * size).map(|place| at(place) as u8).collect();
                 listed.push(Sample {
                     file: format!("{split}/{class}/{number:04}.png"),
                     split,
@@ -50,7 +55,7 @@ pub fn dataset(folder: &Path, samples: [(Split, u32); 3]) -> DatasetFiles {
     let manifest = Manifest {
         schema: dataset::SCHEMA.to_owned(),
         transform: dataset::TRANSFORM.to_owned(),
-        image_size: SIZE,
+        image_size: size,
         classes: vec!["NORMAL".to_owned(), "PNEUMONIA".to_owned()],
         samples: listed,
         shards: vec![shard],

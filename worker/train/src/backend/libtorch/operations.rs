@@ -44,7 +44,9 @@ impl Libtorch {
 
     /// Whether the operation of our own computes: on the processor, where channels lie next to each other.
     fn fuses(&self, inputs: &[&Tensor]) -> bool {
-        self.compute.channels_last && inputs.iter().all(|input| input.device() == tch::Device::Cpu)
+        self.compute.ways.fused_norm
+            && self.compute.channels_last
+            && inputs.iter().all(|input| input.device() == tch::Device::Cpu)
     }
 
     /// A convolution's weight in the float type and layout of activations.
