@@ -47,6 +47,18 @@ fn the_examples_are_planned_without_a_coordinator() {
 }
 
 #[test]
+fn the_seed_study_trains_55_of_80_epochs_of_each_tree() {
+    let output = ceteris(&["plan", "seed-study.toml", "-o", "json"]);
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let figures = ["runs", "epochs_asked", "epochs_to_train", "epochs_in_store"].map(|name| plan[name].clone());
+    assert_eq!(figures, [64.into(), 1280.into(), 880.into(), serde_json::Value::Null]);
+    let single = |contrast: &serde_json::Value| (contrast["arm"].clone(), contrast["single_factor"].clone());
+    let contrasts: Vec<_> = plan["contrasts"].as_array().expect("contrasts").iter().map(single).collect();
+    assert_eq!(contrasts[0], ("late augment=none".into(), true.into()));
+    assert_eq!(contrasts[4], ("finetuned augment=none".into(), false.into()), "what is trained and the rate");
+}
+
+#[test]
 fn a_refused_spec_names_the_file_and_the_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let good = std::fs::read_to_string(examples().join("kermany.toml")).expect("the example");

@@ -73,6 +73,11 @@ impl SegmentId {
     pub fn derive(experiment: ExperimentId, end: &crate::lineage::LineageKey) -> Self {
         Self(Uuid::new_v5(&experiment.0, format!("segment\n{end}").as_bytes()))
     }
+
+    /// The segment that ends in the lineage key `end` and is `run`'s alone, where nothing is shared.
+    pub fn derive_unshared(run: RunId, end: &crate::lineage::LineageKey) -> Self {
+        Self(Uuid::new_v5(&run.0, format!("segment\n{end}").as_bytes()))
+    }
 }
 
 /// How many epochs of training lie behind a state: 0 is the initial weights, and epoch `n` is the one that leads from

@@ -99,11 +99,27 @@ impl Root<'_> {
     }
 }
 
+/// A link of one epoch, written out but for the key before it: the same for every seed of an arm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written(String);
+
+impl Written {
+    /// The key after the epoch, from the key before it.
+    pub fn key(&self, before: LineageKey) -> LineageKey {
+        let Self(lines) = self;
+        LineageKey(Digest::of(format!("{ENCODING}\nbefore={before}\n{lines}").as_bytes()))
+    }
+}
+
 impl Link<'_> {
     /// The key after this epoch, from the key before it.
     pub fn key(&self, epoch: Epoch, before: LineageKey) -> LineageKey {
-        let mut lines = Lines(format!("{ENCODING}\n"));
-        lines.push("before", before);
+        self.written(epoch).key(before)
+    }
+
+    /// The link as that of `epoch`.
+    pub fn written(&self, epoch: Epoch) -> Written {
+        let mut lines = Lines(String::new());
         lines.push("epoch", epoch);
         lines.push("train", self.train.name());
         lines.optimization(self.optimization, self.train);
@@ -114,7 +130,7 @@ impl Link<'_> {
         lines.push("batch_size", self.batch_size);
         lines.push("precision", self.precision.name());
         lines.push("memory", self.memory.name());
-        LineageKey(Digest::of(lines.0.as_bytes()))
+        Written(lines.0)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The plan: from a spec to runs, and from runs to the segments that train every epoch once.
 //!
 //! Each run is a path of lineage keys. Paths with a common beginning are merged into a trie, which is cut only where
-//! runs branch or end; each unbranched stretch is a segment. Pure and in stable order, so that the client's preview and
-//! the coordinator's authoritative plan are the same.
+//! runs branch or end; each unbranched stretch is a segment. Of a segment, the epochs that an earlier experiment has
+//! trained are not trained again ([`Plan::reusable`]). Pure and in stable order, so that the client's preview and the
+//! coordinator's authoritative plan are the same.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     ids::{Epoch, ExperimentId, RunId, SegmentId},
-    lineage::{LineageKey, Link, Root},
+    lineage::{LineageKey, Link, Root, Written},
     spec::{
         self, Arch, Augment, ExperimentSpec, Init, Memory, Optimization, Precision, Rates, ResolvedArm, ResolvedStage,
         Trainable,
@@ -140,6 +141,22 @@ impl Plan {
         self.segments.iter().map(|segment| segment.work.epochs.len() as u64).sum()
     }
 
+    /// For each segment, what `trained` gives for its first epochs, as far as there are any: what is trained already and
+    /// need not be trained again. `trained` is asked with an epoch's key and whether a run ends with it, where scores on
+    /// test and external data are needed too.
+    pub fn reusable<T>(&self, trained: impl Fn(LineageKey, bool) -> Option<T>) -> Vec<Vec<T>> {
+        let mut reusable: Vec<Vec<T>> = Vec::with_capacity(self.segments.len());
+        for segment in &self.segments {
+            let whole = |index: usize| reusable[index].len() == self.segments[index].work.epochs.len();
+            let last = segment.work.last_epoch();
+            let ends = |epoch: Epoch| segment.work.endpoint && epoch == last;
+            let epochs = segment.work.epochs.iter().map_while(|work| trained(work.key, ends(work.epoch)));
+            let epochs = if segment.parent.is_none_or(whole) { epochs.collect() } else { Vec::new() };
+            reusable.push(epochs);
+        }
+        reusable
+    }
+
     fn path_epochs(&self, run: &PlannedRun) -> u64 {
         run.path.iter().map(|&index| self.segments[index].work.epochs.len() as u64).sum()
     }
@@ -177,16 +194,22 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
     let mut by_key: HashMap<LineageKey, usize> = HashMap::new();
     let mut runs = Vec::new();
     for (arm_index, arm) in arms.iter().enumerate() {
+        let epochs = epochs(arm);
         for seed in spec.seeds.list() {
             let root = Root { arch: spec.model.arch, init: &init, dataset: &dataset, seed };
             let mut parent = None;
-            for work in epochs(arm, root.key()) {
-                let key = work.key;
+            if !spec.execution.share {
+                by_key.clear();
+            }
+            let mut key = root.key();
+            for epoch in &epochs {
+                key = epoch.written.key(key);
                 let node = *by_key.entry(key).or_insert_with(|| {
                     if let Some(parent) = parent {
                         let parent: &mut Node = &mut nodes[parent];
                         parent.children += 1;
                     }
+                    let work = EpochWork { key, ..epoch.work.clone() };
                     nodes.push(Node { parent, children: 0, ends: false, arm: arm_index, seed, work });
                     nodes.len() - 1
                 });
@@ -199,8 +222,8 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
         }
     }
 
-    let (segments, segment_of) = cut(experiment, spec, &arms, nodes);
-    let runs = runs
+    let (mut segments, segment_of) = cut(experiment, spec, &arms, nodes);
+    let runs: Vec<PlannedRun> = runs
         .into_iter()
         .map(|(arm, seed, last)| {
             let mut path = vec![segment_of[last]];
@@ -211,6 +234,16 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
             PlannedRun { id: RunId::derive(experiment, &arms[arm].name, seed), arm, seed, path }
         })
         .collect();
+    if !spec.execution.share {
+        for run in &runs {
+            for &index in &run.path {
+                let segment = &mut segments[index];
+                if let Some(last) = segment.work.epochs.last() {
+                    segment.id = SegmentId::derive_unshared(run.id, &last.key);
+                }
+            }
+        }
+    }
     Ok(Plan { arms, runs, segments })
 }
 
@@ -218,19 +251,20 @@ fn pinned(digest: Option<Digest>, name: &str) -> String {
     digest.map_or_else(|| format!("name:{name}"), |digest| digest.to_string())
 }
 
-fn epochs(arm: &ResolvedArm, root: LineageKey) -> impl Iterator<Item = EpochWork> {
-    let mut key = root;
-    let mut epoch = Epoch(0);
-    arm.stages.iter().flat_map(|stage| (0..stage.epochs).map(move |index| (stage, index))).map(move |(stage, index)| {
-        epoch = epoch.next();
-        let work = epoch_work(arm, stage, index, epoch, key);
-        key = work.key;
-        work
-    })
+/// An epoch of an arm, the same for every seed but for its key.
+struct ArmEpoch {
+    /// With the key of no epoch.
+    work: EpochWork,
+    written: Written,
+}
+
+fn epochs(arm: &ResolvedArm) -> Vec<ArmEpoch> {
+    let stages = arm.stages.iter().flat_map(|stage| (0..stage.epochs).map(move |index| (stage, index)));
+    (1..).zip(stages).map(|(epoch, (stage, index))| arm_epoch(arm, stage, index, Epoch(epoch))).collect()
 }
 
 /// The epoch `epoch` of an arm, which is the epoch `index` (from 0) of its stage.
-fn epoch_work(arm: &ResolvedArm, stage: &ResolvedStage, index: u32, epoch: Epoch, before: LineageKey) -> EpochWork {
+fn arm_epoch(arm: &ResolvedArm, stage: &ResolvedStage, index: u32, epoch: Epoch) -> ArmEpoch {
     let (lr, rates) = stage.schedule.epoch(stage.lr, index, stage.epochs);
     let link = Link {
         train: stage.train,
@@ -243,15 +277,16 @@ fn epoch_work(arm: &ResolvedArm, stage: &ResolvedStage, index: u32, epoch: Epoch
         precision: arm.precision,
         memory: arm.memory,
     };
-    EpochWork {
+    let work = EpochWork {
         epoch,
-        key: link.key(epoch, before),
+        key: LineageKey(Digest([0; 32])),
         train: stage.train,
         optimizer_starts: index == 0,
         lr,
         rates,
         augment: stage.augment.clone(),
-    }
+    };
+    ArmEpoch { work, written: link.written(epoch) }
 }
 
 /// Cuts the trie into unbranched stretches. Nodes come parents first, so segments do too.

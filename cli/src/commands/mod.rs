@@ -11,9 +11,11 @@ pub mod data_ls;
 pub mod data_preview;
 pub mod data_show;
 pub mod explain;
+pub mod extend;
 pub mod logs;
 pub mod ls;
 pub mod plan;
+pub mod retry;
 pub mod show;
 pub mod submit;
 pub mod up;
@@ -50,6 +52,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Logs(options) => options.run(global).await,
         Command::Explain(options) => options.run(global).await,
         Command::Cancel(options) => options.run(global).await,
+        Command::Extend(options) => options.run(global).await,
+        Command::Retry(options) => options.run(global).await,
         Command::Compare(options) => options.run(global).await,
         Command::Checkpoint(Checkpoint::Ls(options)) => options.run(global).await,
         Command::Checkpoint(Checkpoint::Get(options)) => options.run(global).await,

@@ -43,16 +43,26 @@ impl Options {
         let spec = spec_file::to_json(&file.spec);
         let request = v1::SubmitRequest { experiment: id.to_string(), spec, source: file.source };
         let experiment = client::parse::<Experiment>(client.rpc.submit(request).await?)?;
-        match global.output {
-            Format::Table => output::print_text(&format!("{id}\n"))?,
-            Format::Json | Format::Csv => output::print(&experiment, global.output)?,
-        }
-        if !self.follow {
-            global.note(render::experiment::headline(&experiment));
-            global.note(format!("follow it with: ceteris watch {}", id.short()));
-            return Ok(());
-        }
-        let end = watch::follow(global, &id.to_string()).await?;
-        watch::ended(global, &end)
+        submitted(global, &experiment, self.follow).await
     }
+}
+
+/// Prints the id of what was submitted and, with `follow`, stays until it ends.
+pub(super) async fn submitted(global: &Global, experiment: &Experiment, follow: bool) -> Result<(), Failure> {
+    let id = experiment.id;
+    match global.output {
+        Format::Table => output::print_text(&format!("{id}\n"))?,
+        Format::Json | Format::Csv => output::print(experiment, global.output)?,
+    }
+    if experiment.epochs_reused > 0 {
+        let (reused, all) = (experiment.epochs_reused, experiment.epochs_to_train);
+        global.note(format!("{reused} of {all} epochs are trained already and are taken"));
+    }
+    if !follow {
+        global.note(render::experiment::headline(experiment));
+        global.note(format!("follow it with: ceteris watch {}", id.short()));
+        return Ok(());
+    }
+    let end = watch::follow(global, &id.to_string()).await?;
+    watch::ended(global, &end)
 }

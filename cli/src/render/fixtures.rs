@@ -64,7 +64,7 @@ pub fn pins() -> Pins {
 
 pub fn plan(pins: Option<&Pins>) -> Plan {
     let planned = plan::plan(experiment_id(), &spec(), pins.unwrap_or(&Pins::default())).expect("the example is valid");
-    Plan::new(&spec(), &planned, pins)
+    Plan::new(&spec(), &planned, pins.map(|pins| (pins, 0)))
 }
 
 pub fn datasets() -> Datasets {
@@ -208,6 +208,8 @@ pub fn running() -> Experiment {
         endpoint: EndpointRule::from(Endpoint::default()),
         epochs_asked: 8,
         epochs_to_train: 6,
+        epochs_reused: 0,
+        extends: None,
         epochs_done: 3,
         arms: arms.into(),
         segments: vec![

@@ -24,9 +24,16 @@ impl ReadOut for Plan {
             self.epochs_to_train,
             count(self.segments, "segment"),
         );
-        text += &match self.saving {
-            saving if saving > 0.0 => format!("; shared beginnings save {:.0} %\n", saving * 100.0),
-            _ => "; nothing is shared\n".to_owned(),
+        let shared = self.epochs_asked - self.epochs_to_train - self.epochs_in_store.unwrap_or_default();
+        text += &match (shared, self.epochs_in_store.unwrap_or_default()) {
+            (0, 0) => "; nothing is shared\n".to_owned(),
+            (_, 0) => format!("; shared beginnings save {:.0} %\n", self.saving * 100.0),
+            (_, trained) => {
+                format!(
+                    "; {trained} are trained already; with shared beginnings that saves {:.0} %\n",
+                    self.saving * 100.0
+                )
+            }
         };
         let endpoint = &self.endpoint;
         text += &format!("judged on {} at the last epoch\n", endpoint.metric);
@@ -47,6 +54,10 @@ impl ReadOut for Plan {
         for contrast in &self.contrasts {
             text += &format!("\n{} against {}\n", contrast.arm, contrast.baseline);
             text += &format!("  treatment: {}\n", treatment(&contrast.treatment));
+            if contrast.factors.len() > 1 {
+                let factors = contrast.factors.join(", ");
+                text += &format!("  confounded: {factors} differ together, so a difference is not any one's alone\n");
+            }
             text += &format!("  {}\n", contrast.because);
         }
         text

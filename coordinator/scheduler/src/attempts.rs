@@ -189,14 +189,32 @@ impl Scheduler {
     }
 
     fn block_descendants(&mut self, now: Timestamp, by: SegmentId, effects: &mut Effects) {
-        let children = |scheduler: &Self, id| scheduler.segments.get(&id).map_or(Vec::new(), |s| s.children.clone());
-        let mut pending = children(self, by);
-        while let Some(id) = pending.pop() {
+        for id in self.descendants(by) {
             if matches!(self.segments.get(&id).map(|segment| &segment.state), Some(State::Waiting { .. })) {
                 self.set_state(id, State::Done(Outcome::Blocked { by }), now, effects);
             }
-            pending.extend(children(self, id));
         }
+    }
+
+    /// Lets wait again what was blocked by a segment that is tried again.
+    pub(crate) fn unblock_descendants(&mut self, now: Timestamp, by: SegmentId, effects: &mut Effects) {
+        for id in self.descendants(by) {
+            let Some(Segment { state, parent: Some(parent), .. }) = self.segments.get(&id) else { continue };
+            if *state == State::Done(Outcome::Blocked { by }) {
+                self.set_state(id, State::Waiting { parent: *parent }, now, effects);
+            }
+        }
+    }
+
+    /// Everything that continues a segment, or something that does.
+    fn descendants(&self, of: SegmentId) -> Vec<SegmentId> {
+        let children = |id| self.segments.get(&id).map_or(Vec::new(), |segment| segment.children.clone());
+        let (mut found, mut pending) = (Vec::new(), children(of));
+        while let Some(id) = pending.pop() {
+            found.push(id);
+            pending.extend(children(id));
+        }
+        found
     }
 }
 

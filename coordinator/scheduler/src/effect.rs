@@ -9,7 +9,7 @@ use ceteris_shared::{
     plan::Work,
 };
 
-use crate::{AttemptEnd, CommittedEpoch, CommittedStep, State, Timestamp};
+use crate::{AttemptEnd, CommittedEpoch, CommittedStep, Reused, State, Timestamp};
 
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +42,15 @@ pub enum Change {
         position: usize,
         /// Its first state.
         state: State,
+    },
+    /// An epoch that is trained already counts for a segment too.
+    EpochReused {
+        /// For which.
+        segment: SegmentId,
+        /// Which epoch.
+        epoch: Epoch,
+        /// Where it was trained, and to what.
+        reused: Reused,
     },
     /// A segment's state changed.
     SegmentChanged {
@@ -112,7 +121,9 @@ impl Change {
     /// The segment whose record changes, where it is one segment's.
     pub fn segment(&self) -> Option<SegmentId> {
         match self {
-            Self::SegmentAdded { segment, .. } | Self::SegmentChanged { segment, .. } => Some(*segment),
+            Self::SegmentAdded { segment, .. }
+            | Self::EpochReused { segment, .. }
+            | Self::SegmentChanged { segment, .. } => Some(*segment),
             Self::AttemptAssigned { attempt, .. }
             | Self::AttemptStarted { attempt, .. }
             | Self::AttemptEnded { attempt, .. }
@@ -173,6 +184,8 @@ pub enum Rejection {
     UnknownExperiment { experiment: ExperimentId },
     #[error("experiment {experiment} has ended already")]
     ExperimentEnded { experiment: ExperimentId },
+    #[error("nothing of experiment {experiment} failed in a way that trying again could mend")]
+    NothingFailed { experiment: ExperimentId },
     #[error("the plan of experiment {experiment} contradicts itself: {problem}")]
     MalformedPlan { experiment: ExperimentId, problem: &'static str },
     #[error("session {session} of worker {worker} is not its current connection")]

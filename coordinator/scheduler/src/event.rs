@@ -3,7 +3,7 @@
 use ceteris_shared::{
     checkpoint::Environment,
     digest::Digest,
-    ids::{Attempt, Epoch, ExperimentId, SessionId, WorkerId},
+    ids::{Attempt, Epoch, ExperimentId, SegmentId, SessionId, WorkerId},
     lineage::LineageKey,
     plan::Plan,
     trainer::{FailureCause, Scored, Spent},
@@ -16,6 +16,8 @@ pub enum Event {
     ExperimentSubmitted(Box<Submission>),
     /// Nothing more of an experiment is wanted.
     CancelExperiment(ExperimentId),
+    /// What failed of an experiment is to be tried again; what diverged would diverge again.
+    RetryExperiment(ExperimentId),
     /// A worker's stream is open.
     WorkerConnected(WorkerConnected),
     /// A worker's stream is closed.
@@ -63,6 +65,17 @@ pub struct Submission {
     pub external: Vec<(String, Digest)>,
     /// Digest of the initial weights; `None` draws them from the seed.
     pub init: Option<Digest>,
+    /// For each segment, its first epochs as far as they are trained already; empty where nothing is.
+    pub reused: Vec<Vec<Reused>>,
+}
+
+/// An epoch that another experiment has trained: the same lineage key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reused {
+    /// The segment that trained it.
+    pub source: SegmentId,
+    /// Digest of the checkpoint's manifest.
+    pub manifest: Digest,
 }
 
 /// What a worker says of itself when it connects.

@@ -6,7 +6,7 @@
 //! What peers say is refused with a typed [`Rejection`] and never panics; what must hold of the scheduler itself is
 //! written down once, in [`Scheduler::check_invariants`].
 //!
-//! Where to look: `scheduler` owns the data and its indexes, `submit` takes and cancels experiments, `workers` connects
+//! Where to look: `scheduler` owns the data and its indexes, `submit` takes, cancels and retries experiments, `workers` connects
 //! and loses workers, `attempts` judges what they report, `assign` gives work away.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -27,7 +27,7 @@ mod time;
 mod workers;
 
 pub use effect::{Change, Effect, Message, Rejection, Start, StartAttempt};
-pub use event::{CommittedEpoch, CommittedStep, Event, Report, Submission, WorkerConnected};
+pub use event::{CommittedEpoch, CommittedStep, Event, Report, Reused, Submission, WorkerConnected};
 pub use explain::{Explanation, Why};
 pub use invariants::Violation;
 pub use restore::{RestoreError, SavedExperiment, SavedSegment, SavedStep, Snapshot};

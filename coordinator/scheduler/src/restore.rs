@@ -7,7 +7,7 @@ use ceteris_shared::{
 };
 
 use crate::{
-    AttemptEnd, Config, Outcome, Scheduler, State, Submission, Timestamp, Violation,
+    AttemptEnd, Config, Scheduler, State, Submission, Timestamp, Violation,
     scheduler::{Segment, check_plan},
 };
 
@@ -94,7 +94,7 @@ impl Scheduler {
             if saved.segments.len() != planned {
                 return Err(RestoreError::Segments(experiment, saved.segments.len(), planned));
             }
-            let ids = scheduler.add(saved.submission, |_| State::Done(Outcome::Cancelled));
+            let ids = scheduler.add(saved.submission);
             if let Some(known) = scheduler.experiments.get_mut(&experiment) {
                 known.cancelled = saved.cancelled;
             }

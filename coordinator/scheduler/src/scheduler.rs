@@ -168,6 +168,7 @@ impl Scheduler {
         match event {
             Event::ExperimentSubmitted(submission) => self.submit(now, *submission, &mut effects),
             Event::CancelExperiment(experiment) => self.cancel(now, experiment, &mut effects),
+            Event::RetryExperiment(experiment) => self.retry(now, experiment, &mut effects),
             Event::WorkerConnected(connected) => self.connect(now, connected, &mut effects),
             Event::WorkerDisconnected { worker, session } => self.disconnect(worker, session),
             Event::Heartbeat { worker, session, running } => {
@@ -325,6 +326,25 @@ pub(crate) fn check_plan(submission: &Submission) -> Result<(), &'static str> {
     }
     if segments.is_empty() {
         return Err("there is nothing to train");
+    }
+    check_reused(submission)
+}
+
+/// What is trained already is the beginning of a segment, and of one that continues nothing that is still to be trained.
+fn check_reused(submission: &Submission) -> Result<(), &'static str> {
+    let segments = &submission.plan.segments;
+    let reused = |index: usize| submission.reused.get(index).map_or(0, Vec::len);
+    if submission.reused.len() > segments.len() {
+        return Err("more is trained already than there are segments");
+    }
+    for (index, segment) in segments.iter().enumerate() {
+        let continues = |parent: usize| reused(parent) == segments[parent].work.epochs.len();
+        if reused(index) > segment.work.epochs.len() {
+            return Err("more of a segment is trained already than it has epochs");
+        }
+        if reused(index) > 0 && !segment.parent.is_none_or(continues) {
+            return Err("a segment is trained already, and not what it continues");
+        }
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
-//! Experiments come and are cancelled.
+//! Experiments come, are cancelled and are tried again.
 
 use std::collections::BTreeMap;
 
-use ceteris_shared::ids::{Attempt, ExperimentId, SegmentId};
+use ceteris_shared::{
+    ids::{Attempt, Epoch, ExperimentId, SegmentId},
+    trainer::FailureCause,
+};
 
 use crate::{
     Change, Message, Outcome, Rejection, Scheduler, State, StopReason, Submission, Timestamp,
@@ -21,24 +24,35 @@ impl Scheduler {
         if let Err(problem) = problem {
             return effects.reject(Rejection::MalformedPlan { experiment, problem });
         }
-        let segments = self.add(submission, |parent| match parent {
-            None => State::Queued { not_before: now },
-            Some(parent) => State::Waiting { parent },
-        });
-        for (position, segment) in segments.into_iter().enumerate() {
-            self.index(segment, now);
-            let state = self.segments[&segment].state.clone();
-            effects.persist(Change::SegmentAdded { segment, experiment, position, state });
+        let reused = submission.reused.clone();
+        let segments = self.add(submission);
+        for (position, id) in segments.iter().copied().enumerate() {
+            let state = self.first_state(id, now);
+            let Some(segment) = self.segments.get_mut(&id) else { continue };
+            segment.state = state.clone();
+            let first = segment.work.start().0 + 1;
+            self.index(id, now);
+            effects.persist(Change::SegmentAdded { segment: id, experiment, position, state });
+            for (epoch, reused) in (first..).zip(reused.get(position).into_iter().flatten()) {
+                effects.persist(Change::EpochReused { segment: id, epoch: Epoch(epoch), reused: *reused });
+            }
         }
     }
 
-    /// Enters a checked plan; its segments are not indexed yet.
-    pub(crate) fn add(
-        &mut self,
-        submission: Submission,
-        mut state: impl FnMut(Option<SegmentId>) -> State,
-    ) -> Vec<SegmentId> {
-        let Submission { experiment, plan, dataset, external, init } = submission;
+    /// Where a segment begins, given what is trained already of it and of what it continues.
+    fn first_state(&self, id: SegmentId, now: Timestamp) -> State {
+        let trained = |id: &SegmentId| self.segments.get(id).is_some_and(Segment::all_committed);
+        match self.segments.get(&id).and_then(|segment| segment.parent) {
+            _ if trained(&id) => State::Done(Outcome::Completed),
+            Some(parent) if !trained(&parent) => State::Waiting { parent },
+            _ => State::Queued { not_before: now },
+        }
+    }
+
+    /// Enters a checked plan; its segments have no state and are not indexed yet.
+    pub(crate) fn add(&mut self, submission: Submission) -> Vec<SegmentId> {
+        let Submission { experiment, plan, dataset, external, init, reused } = submission;
+        let mut reused = reused.into_iter();
         let ids: Vec<SegmentId> = plan.segments.iter().map(|segment| segment.id).collect();
         for run in plan.runs {
             self.runs.insert(run.id, run.path.iter().map(|&index| ids[index]).collect());
@@ -57,11 +71,11 @@ impl Scheduler {
                 parent,
                 children: children.remove(&segment.id).unwrap_or_default(),
                 work: segment.work,
-                state: state(parent),
+                state: State::Done(Outcome::Cancelled),
                 attempts: 0,
                 failures: 0,
                 losses: 0,
-                committed: Vec::new(),
+                committed: reused.next().unwrap_or_default().into_iter().map(|epoch| epoch.manifest).collect(),
                 step: None,
                 environment: None,
                 last_end: None,
@@ -90,6 +104,27 @@ impl Scheduler {
         effects.persist(Change::ExperimentCancelled { experiment, at: now });
         for id in segments {
             self.cancel_segment(now, id, effects);
+        }
+    }
+
+    pub(crate) fn retry(&mut self, now: Timestamp, experiment: ExperimentId, effects: &mut Effects) {
+        let Some(known) = self.experiments.get(&experiment) else {
+            return effects.reject(Rejection::UnknownExperiment { experiment });
+        };
+        let mendable = |id: &SegmentId| {
+            let state = self.segments.get(id).map(|segment| &segment.state);
+            matches!(state, Some(State::Done(Outcome::Failed { cause, .. })) if *cause != FailureCause::Diverged)
+        };
+        let failed: Vec<SegmentId> = known.segments.iter().copied().filter(mendable).collect();
+        if known.cancelled || failed.is_empty() {
+            return effects.reject(Rejection::NothingFailed { experiment });
+        }
+        for id in failed {
+            if let Some(segment) = self.segments.get_mut(&id) {
+                (segment.failures, segment.losses) = (0, 0);
+            }
+            self.set_state(id, State::Queued { not_before: now }, now, effects);
+            self.unblock_descendants(now, id, effects);
         }
     }
 

@@ -34,6 +34,10 @@ pub(super) enum Command {
         experiment: ExperimentId,
         reply: oneshot::Sender<Result<Cancelled, Error>>,
     },
+    Retry {
+        experiment: ExperimentId,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
     Explain {
         run: RunId,
         reply: oneshot::Sender<Result<Vec<Explanation>, Error>>,
@@ -147,6 +151,11 @@ pub enum Error {
     Conflict(ExperimentId),
     #[error("`{field}` is not pinned to a digest: name a {what} that is registered")]
     Unpinned { field: &'static str, what: &'static str },
+    #[error(
+        "nothing of experiment {0} failed in a way that trying again could mend; what diverged would diverge again, and what was \
+         cancelled is submitted again: all that is trained is taken"
+    )]
+    NothingFailed(ExperimentId),
     #[error("the plan is refused: {0}")]
     Plan(String),
 }
@@ -174,6 +183,14 @@ impl Handle {
     /// [`Error::UnknownExperiment`], [`Error::Closed`].
     pub async fn cancel(&self, experiment: ExperimentId) -> Result<Cancelled, Error> {
         self.ask(|reply| Command::Cancel { experiment, reply }).await?
+    }
+
+    /// Tries again what failed of an experiment. Returns after the commit.
+    ///
+    /// # Errors
+    /// [`Error::UnknownExperiment`], [`Error::NothingFailed`], [`Error::Closed`].
+    pub async fn retry(&self, experiment: ExperimentId) -> Result<(), Error> {
+        self.ask(|reply| Command::Retry { experiment, reply }).await?
     }
 
     /// Why each segment of a run is where it is, from its first epoch to its last.

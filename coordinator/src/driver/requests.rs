@@ -1,13 +1,20 @@
 //! What users ask of the driver.
 
-use ceteris_scheduler::{Event, Rejection, Submission};
-use ceteris_shared::{ids::ExperimentId, spec::Init};
+use ceteris_scheduler::{Event, Rejection, Reused, Submission};
+use ceteris_shared::{
+    dataset::Split,
+    ids::ExperimentId,
+    lineage::LineageKey,
+    plan::Plan,
+    spec::{ExperimentSpec, Init},
+    trainer::Scored,
+};
 
 use super::{
     Driver,
     handle::{Cancelled, Command, Error, LiveAttempt, LiveWorker, SubmitRequest, Submitted},
 };
-use crate::store::{self, Change, ExperimentRecord};
+use crate::store::{self, Change, ExperimentRecord, Store};
 
 impl Driver {
     /// A reply that nobody waits for any more is not missed.
@@ -18,6 +25,9 @@ impl Driver {
             }
             Command::Cancel { experiment, reply } => {
                 let _ = reply.send(self.cancel(experiment).await?);
+            }
+            Command::Retry { experiment, reply } => {
+                let _ = reply.send(self.retry(experiment).await?);
             }
             Command::Explain { run, reply } => {
                 let explained = self.scheduler.explain_run(self.clock.now(), run);
@@ -46,10 +56,11 @@ impl Driver {
             let same = known.spec == request.spec;
             return Ok(if same { Ok(Submitted::Before) } else { Err(Error::Conflict(experiment)) });
         }
-        let submission = match submission(&request) {
+        let mut submission = match submission(&request) {
             Ok(submission) => submission,
             Err(error) => return Ok(Err(error)),
         };
+        submission.reused = reusable(self.store.as_ref(), &request.spec, &request.plan).await?;
         let decided = self.decide(Event::ExperimentSubmitted(Box::new(submission)));
         if let Some(rejection) = decided.rejections.first() {
             return Ok(Err(Error::Plan(rejection.to_string())));
@@ -71,6 +82,15 @@ impl Driver {
         let rejections = self.handle(Event::CancelExperiment(experiment)).await?;
         let ended = rejections.iter().any(|rejection| matches!(rejection, Rejection::ExperimentEnded { .. }));
         Ok(Ok(if ended { Cancelled::Ended } else { Cancelled::Now }))
+    }
+
+    async fn retry(&mut self, experiment: ExperimentId) -> Result<Result<(), Error>, store::Error> {
+        let rejections = self.handle(Event::RetryExperiment(experiment)).await?;
+        Ok(match rejections.first() {
+            None => Ok(()),
+            Some(Rejection::UnknownExperiment { .. }) => Err(Error::UnknownExperiment(experiment)),
+            Some(_) => Err(Error::NothingFailed(experiment)),
+        })
     }
 
     fn workers(&self) -> Vec<LiveWorker> {
@@ -95,6 +115,27 @@ impl Driver {
     }
 }
 
+/// For each segment of a plan, its first epochs as far as they are trained already, in whatever experiment.
+pub(crate) async fn reusable(
+    store: &dyn Store,
+    spec: &ExperimentSpec,
+    plan: &Plan,
+) -> Result<Vec<Vec<Reused>>, store::Error> {
+    if !spec.execution.share {
+        return Ok(Vec::new());
+    }
+    let keys: Vec<LineageKey> =
+        plan.segments.iter().flat_map(|segment| segment.work.epochs.iter().map(|work| work.key)).collect();
+    let trained = store.trained(&keys).await?;
+    let own = [Scored::Split(Split::Test)];
+    let wanted: Vec<Scored> = own.into_iter().chain(spec.data.external.iter().cloned().map(Scored::External)).collect();
+    Ok(plan.reusable(|key, ends| {
+        let epoch = trained.get(&key)?;
+        let scored = !ends || wanted.iter().all(|wanted| epoch.scored.contains(wanted));
+        scored.then_some(Reused { source: epoch.segment, manifest: epoch.manifest })
+    }))
+}
+
 /// What the scheduler has to know of a request: every name must stand for something.
 fn submission(request: &SubmitRequest) -> Result<Submission, Error> {
     let pins = &request.pins;
@@ -112,5 +153,6 @@ fn submission(request: &SubmitRequest) -> Result<Submission, Error> {
         dataset,
         external: pins.external.clone(),
         init: pins.init,
+        reused: Vec::new(),
     })
 }

@@ -15,7 +15,7 @@ const READS: usize = 8;
 impl Service {
     pub(super) async fn checkpoints(&self, reference: &str) -> Result<Checkpoints, Error> {
         let (known, run) = self.find_run(reference).await?;
-        let committed: Vec<CommittedRecord> = known.committed(&run).map(|(_, committed)| committed.clone()).collect();
+        let committed: Vec<CommittedRecord> = known.committed(&run).cloned().collect();
         let read = |committed: CommittedRecord| self.checkpoint(committed);
         let epochs = futures::stream::iter(committed).map(read).buffered(READS).try_collect().await?;
         let arm = known.experiment.plan.arms[run.arm].name.clone();

@@ -70,16 +70,8 @@ impl Service {
     async fn facts(&self, known: &Known, run: &PlannedRun, at: Epoch, labels: Labels) -> Result<RunFacts, Error> {
         let mut environments = Vec::new();
         let mut last: Option<&CommittedRecord> = None;
-        for (segment, committed) in known.committed(run) {
-            let made =
-                segment.attempts.iter().find(|made| made.attempt.number == committed.attempt).ok_or_else(|| {
-                    let epoch = committed.epoch;
-                    Error::Damaged(format!(
-                        "epoch {epoch} of run {} was committed by an attempt that is not recorded",
-                        run.id
-                    ))
-                })?;
-            environments.push(made.environment.clone());
+        for committed in known.committed(run) {
+            environments.push(committed.environment.clone());
             last = if committed.epoch <= at { Some(committed) } else { last };
         }
         let spec = &known.experiment.spec;

@@ -95,7 +95,9 @@ fn driver_code(error: &driver::Error) -> Code {
         driver::Error::Closed => Code::Unavailable,
         driver::Error::UnknownExperiment(_) | driver::Error::UnknownRun(_) => Code::NotFound,
         driver::Error::Conflict(_) => Code::AlreadyExists,
-        driver::Error::Unpinned { .. } | driver::Error::Plan(_) => Code::InvalidArgument,
+        driver::Error::Unpinned { .. } | driver::Error::NothingFailed(_) | driver::Error::Plan(_) => {
+            Code::InvalidArgument
+        }
     }
 }
 

@@ -34,6 +34,13 @@ impl Service {
         self.show(&experiment.id.to_string()).await
     }
 
+    /// Tries again what failed.
+    pub(super) async fn retry(&self, reference: &str) -> Result<Experiment, Error> {
+        let experiment = self.store.find_experiment(reference).await?;
+        self.driver.retry(experiment.id).await?;
+        self.show(&experiment.id.to_string()).await
+    }
+
     pub(super) async fn document(&self, experiment: ExperimentRecord) -> Result<Experiment, Error> {
         let known = self.known(experiment).await?;
         let query = SeriesQuery {

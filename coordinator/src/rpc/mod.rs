@@ -27,7 +27,7 @@ use ceteris_proto::{
     v1::{self, coordinator_server},
 };
 use ceteris_scheduler::Timestamp;
-use ceteris_shared::{digest::Digest, document::Document};
+use ceteris_shared::{digest::Digest, document::Document, ids::ExperimentId};
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -103,6 +103,10 @@ fn reference<'a>(what: &'static str, text: &'a str) -> Result<&'a str, Error> {
     }
 }
 
+fn uuid(field: &'static str, text: &str) -> Result<ExperimentId, Error> {
+    text.parse().map_err(|_| Error::Field { field, problem: format!("{text:?} is not a UUID") })
+}
+
 fn digest(field: &'static str, text: &str) -> Result<Digest, Error> {
     text.parse().map_err(|error| Error::Field { field, problem: format!("{error}") })
 }
@@ -153,10 +157,18 @@ impl coordinator_server::Coordinator for Service {
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::Document> {
         let v1::SubmitRequest { experiment, spec, source } = request.into_inner();
-        let experiment = experiment
-            .parse()
-            .map_err(|_| Error::Field { field: "experiment", problem: format!("{experiment:?} is not a UUID") })?;
+        let experiment = uuid("experiment", &experiment)?;
         answer(self.submit_spec(experiment, &spec, source).await)
+    }
+
+    async fn extend(&self, request: Request<v1::ExtendRequest>) -> Answer<v1::Document> {
+        let v1::ExtendRequest { experiment, epochs, extension, name } = request.into_inner();
+        let extension = uuid("extension", &extension)?;
+        answer(self.extend(reference("experiment", &experiment)?, epochs, extension, &name).await)
+    }
+
+    async fn retry(&self, request: Request<v1::ExperimentRequest>) -> Answer<v1::Document> {
+        answer(self.retry(reference("experiment", &request.into_inner().experiment)?).await)
     }
 
     async fn list_experiments(&self, _: Request<v1::ListExperimentsRequest>) -> Answer<v1::Document> {

@@ -10,13 +10,18 @@ use ceteris_shared::{
 };
 
 use super::{Error, Service};
-use crate::{driver::SubmitRequest, store::DatasetRecord};
+use crate::{
+    driver::{self, SubmitRequest},
+    store::DatasetRecord,
+};
 
 impl Service {
     /// What a spec would do, with its names pinned.
     pub(super) async fn plan_spec(&self, spec: &str) -> Result<document::Plan, Error> {
-        let (spec, pins, plan) = self.planned(ExperimentId(uuid::Uuid::nil()), spec).await?;
-        Ok(document::Plan::new(&spec, &plan, Some(&pins)))
+        let (spec, pins, plan) = self.planned(ExperimentId(uuid::Uuid::nil()), read(spec)?).await?;
+        let reused = driver::reusable(self.store.as_ref(), &spec, &plan).await?;
+        let reused = reused.iter().map(|epochs| epochs.len() as u64).sum();
+        Ok(document::Plan::new(&spec, &plan, Some((&pins, reused))))
     }
 
     /// Submits a spec under the client's id; sending it again changes nothing.
@@ -29,20 +34,51 @@ impl Service {
         if source.len() > MAX_SPEC_BYTES {
             return Err(spec::Error::TooLong(source.len()).into());
         }
+        self.submit_planned(experiment, read(spec)?, source).await
+    }
+
+    /// Submits the spec of an experiment with a longer budget; everything else stays as it is pinned by its names.
+    pub(super) async fn extend(
+        &self,
+        reference: &str,
+        epochs: u32,
+        extension: ExperimentId,
+        name: &str,
+    ) -> Result<document::Experiment, Error> {
+        let known = self.store.find_experiment(reference).await?;
+        if known.cancelled_at.is_some() {
+            let cause = format!("experiment {} was cancelled, so its budget is not spent", known.id);
+            let help = "submit its spec again with the longer budget: what it trained is taken";
+            return Err(Error::invalid(cause, help));
+        }
+        let mut spec = spec::extended(known.id, &known.spec, epochs)?;
+        if !name.is_empty() {
+            spec.name = name.to_owned();
+        }
+        let source = serde_json::to_string_pretty(&spec).map_err(|error| Error::Damaged(error.to_string()))?;
+        self.submit_planned(extension, spec, source).await
+    }
+
+    async fn submit_planned(
+        &self,
+        experiment: ExperimentId,
+        spec: ExperimentSpec,
+        source: String,
+    ) -> Result<document::Experiment, Error> {
         let (spec, pins, plan) = self.planned(experiment, spec).await?;
         self.driver.submit(SubmitRequest { experiment, spec, source, pins, plan }).await?;
         self.show(&experiment.to_string()).await
     }
 
-    async fn planned(&self, experiment: ExperimentId, spec: &str) -> Result<(ExperimentSpec, Pins, Plan), Error> {
-        if spec.len() > MAX_SPEC_BYTES {
-            return Err(spec::Error::TooLong(spec.len()).into());
-        }
-        let spec: ExperimentSpec = serde_json::from_str(spec).map_err(|error| Error::Field {
-            field: "spec",
-            problem: format!("{error}; use a ceteris of this version"),
-        })?;
+    async fn planned(
+        &self,
+        experiment: ExperimentId,
+        spec: ExperimentSpec,
+    ) -> Result<(ExperimentSpec, Pins, Plan), Error> {
         spec::validate(&spec)?;
+        if let Some(extended) = spec.budget.extends {
+            self.store.find_experiment(&extended.to_string()).await?;
+        }
         let pins = self.pin(&spec).await?;
         // Up to a hundred thousand runs: more than a turn of the event loop.
         let planning = move || plan::plan(experiment, &spec, &pins).map(|plan| (spec, pins, plan));
@@ -69,6 +105,14 @@ impl Service {
         };
         Ok(Pins { dataset: Some(dataset.manifest), init, external })
     }
+}
+
+fn read(spec: &str) -> Result<ExperimentSpec, Error> {
+    if spec.len() > MAX_SPEC_BYTES {
+        return Err(spec::Error::TooLong(spec.len()).into());
+    }
+    serde_json::from_str(spec)
+        .map_err(|error| Error::Field { field: "spec", problem: format!("{error}; use a ceteris of this version") })
 }
 
 /// Whether the named initial weights are the network's.

@@ -41,13 +41,10 @@ impl Known {
         run.path.iter().filter_map(|&index| self.segments.get(index))
     }
 
-    /// The committed epochs of a run with the segments that they belong to, from epoch 1 without gaps.
-    pub(super) fn committed<'a>(
-        &'a self,
-        run: &'a PlannedRun,
-    ) -> impl Iterator<Item = (&'a SegmentRecord, &'a CommittedRecord)> {
-        let all = self.path(run).flat_map(|segment| segment.committed.iter().map(move |epoch| (segment, epoch)));
-        (1..).zip(all).take_while(|(epoch, (_, committed))| committed.epoch == Epoch(*epoch)).map(|(_, found)| found)
+    /// The committed epochs of a run, from epoch 1 without gaps.
+    pub(super) fn committed<'a>(&'a self, run: &'a PlannedRun) -> impl Iterator<Item = &'a CommittedRecord> {
+        let all = self.path(run).flat_map(|segment| &segment.committed);
+        (1..).zip(all).take_while(|(epoch, committed)| committed.epoch == Epoch(*epoch)).map(|(_, found)| found)
     }
 
     /// How a run stands.
@@ -72,7 +69,9 @@ impl Known {
         if outcomes.iter().all(Option::is_some) {
             return plain(State::Done);
         }
-        plain(if self.path(run).any(|segment| !segment.attempts.is_empty()) { State::Running } else { State::Queued })
+        let done = Scheduled::Done(Outcome::Completed);
+        let begun = |segment: &SegmentRecord| !segment.attempts.is_empty() || segment.state == done;
+        plain(if self.path(run).any(begun) { State::Running } else { State::Queued })
     }
 
     /// How the experiment stands.
@@ -140,6 +139,8 @@ pub(super) fn experiment(known: &Known, series: &[SeriesPoint], now: &Now) -> Ex
         epochs_asked: plan.epochs_asked(),
         epochs_to_train: plan.epochs_to_train(),
         epochs_done: known.segments.iter().map(|segment| segment.committed.len() as u64).sum(),
+        epochs_reused: known.segments.iter().map(|segment| segment.reused().count() as u64).sum(),
+        extends: spec.budget.extends,
         arms: arms.collect(),
         segments: segments(known, now),
     }
@@ -150,7 +151,7 @@ fn one_run(known: &Known, run: &PlannedRun, series: &HashMap<SegmentId, Vec<&Ser
     let arm = &plan.arms[run.arm];
     let Standing { state, failure } = known.standing(run);
     let mut spent = RunSpent::default();
-    for (_, committed) in known.committed(run) {
+    for committed in known.committed(run) {
         spent.epochs += 1;
         spent.steps += committed.spent.steps;
         spent.samples += committed.spent.samples;

@@ -1,10 +1,10 @@
 //! What every store must do, as functions over the trait. Each gets a store of its own, empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ceteris_scheduler::{
     AttemptEnd, Change as Decision, CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Outcome, Report,
-    SavedStep, Scheduler, State, Submission, Timestamp, WorkerConnected,
+    Reused, SavedStep, Scheduler, State, Submission, Timestamp, WorkerConnected,
 };
 use ceteris_shared::{
     checkpoint::Environment,
@@ -76,6 +76,7 @@ fn submission(record: &ExperimentRecord) -> Submission {
         dataset: record.pins.dataset.expect("it is pinned"),
         external: Vec::new(),
         init: None,
+        reused: Vec::new(),
     }
 }
 
@@ -90,11 +91,15 @@ struct Run<'a, S> {
 
 impl<'a, S: Store> Run<'a, S> {
     async fn of(store: &'a S, record: &ExperimentRecord) -> Self {
+        Self::submitting(store, record, submission(record)).await
+    }
+
+    async fn submitting(store: &'a S, record: &ExperimentRecord, submission: Submission) -> Self {
         let session = SessionId(Uuid::from_u128(60));
         let scheduler = Scheduler::new(Config::default());
         let mut run = Self { store, scheduler, session, started: vec![], now: 1000 };
         let before = vec![Change::Worker(worker()), Change::Experiment(Box::new(record.clone()))];
-        run.handle(before, Event::ExperimentSubmitted(Box::new(submission(record)))).await;
+        run.handle(before, Event::ExperimentSubmitted(Box::new(submission))).await;
         let connected =
             WorkerConnected { worker: WORKER, session, slots: 1, environment: environment(), running: vec![] };
         run.handle(vec![], Event::WorkerConnected(connected)).await;
@@ -284,6 +289,48 @@ pub(super) async fn an_epoch_is_read_once(store: &impl Store) {
     let unheard = Attempt { number: 9, ..first };
     assert!(!store.append_metrics(WORKER, 3, unheard, &[point(1, 1, "auc", 0.5)]).await.expect("it is answered"));
     assert_eq!(store.last_sequence(WORKER).await.expect("it is read"), 3, "what is refused is acknowledged too");
+}
+
+pub(super) async fn what_is_trained_counts_for_another_experiment(store: &impl Store) {
+    let first = experiment(1, "first");
+    let mut run = Run::of(store, &first).await;
+    let attempt = run.attempt();
+    let value = point(1, 3, "auc", 0.75);
+    assert!(store.append_metrics(WORKER, 1, attempt, std::slice::from_ref(&value)).await.expect("it is stored"));
+    run.report(Report::Started).await;
+    run.epoch(&first, 1).await;
+    let second = experiment(2, "second");
+    let key = |segment: usize| second.plan.segments[segment].work.epochs[0].key;
+    let trained = store.trained(&[key(0), key(1)]).await.expect("it is read");
+    let expected = committed(Epoch(1), key(0));
+    let epoch = &trained[&key(0)];
+    assert_eq!((trained.len(), epoch.segment, epoch.manifest), (1, attempt.segment, expected.manifest));
+    let scored: BTreeSet<&Scored> = epoch.scored.iter().collect();
+    assert_eq!(scored, expected.predictions.iter().map(|(scored, _)| scored).collect());
+
+    let reused = vec![vec![Reused { source: epoch.segment, manifest: epoch.manifest }]];
+    let again = Run::submitting(store, &second, Submission { reused, ..submission(&second) }).await;
+    let segments = store.segments(second.id).await.expect("they are read");
+    let own = &segments[0];
+    assert_eq!((&own.state, own.attempts.len()), (&State::Done(Outcome::Completed), 0));
+    let counted = &own.committed[0];
+    assert_eq!((counted.source, counted.attempt, counted.key), (attempt.segment, 1, key(0)));
+    assert_eq!((counted.spent, &counted.environment), (expected.spent, &environment()));
+    assert_eq!(counted.predictions.len(), expected.predictions.len());
+    let (scored, digest) = &expected.predictions[0];
+    assert_eq!(store.predictions(own.id, Epoch(1), scored).await.expect("it is read"), Some(*digest));
+    for uncommitted in [false, true] {
+        let query = SeriesQuery { segments: vec![own.id], names: vec![], uncommitted };
+        let points = store.series(&query).await.expect("it is read");
+        let found: Vec<_> = points.iter().map(|found| (found.attempt.segment, &found.point)).collect();
+        assert_eq!(found, [(own.id, &value)]);
+    }
+    let summary = &store.experiments().await.expect("they are read")[0];
+    assert_eq!((summary.name.as_str(), summary.committed), ("second", 1));
+    let mut snapshot = store.snapshot().await.expect("it is read");
+    snapshot.experiments.remove(0);
+    let restored = Scheduler::restore(Config::default(), Timestamp(again.now), snapshot).expect("it is consistent");
+    assert_eq!(states(&restored, &second), states(&again.scheduler, &second));
 }
 
 pub(super) async fn sequences_only_grow(store: &impl Store) {

@@ -9,7 +9,7 @@ pub(crate) mod contract;
 mod record;
 mod sqlite;
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use async_trait::async_trait;
 use ceteris_scheduler::Snapshot;
@@ -17,12 +17,13 @@ use ceteris_shared::{
     dataset::Split,
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, SegmentId, WorkerId},
+    lineage::LineageKey,
     trainer::{MetricPoint, Scored},
 };
 
 pub use record::{
     AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch, RunRef,
-    SegmentRecord, SeriesPoint, SeriesQuery, WeightsRecord, WorkerRecord,
+    SegmentRecord, SeriesPoint, SeriesQuery, TrainedEpoch, WeightsRecord, WorkerRecord,
 };
 pub use sqlite::Sqlite;
 
@@ -34,6 +35,9 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
 
     /// Everything that the scheduler has to know to go on.
     async fn snapshot(&self) -> Result<Snapshot, Error>;
+
+    /// Those of `keys` whose epoch is trained, wherever; of several trainings the one that was scored on most.
+    async fn trained(&self, keys: &[LineageKey]) -> Result<HashMap<LineageKey, TrainedEpoch>, Error>;
 
     /// The highest sequence number of `worker` whose event is stored; 0 before the first.
     async fn last_sequence(&self, worker: WorkerId) -> Result<u64, Error>;

@@ -102,6 +102,13 @@ pub struct SegmentRecord {
     pub committed: Vec<CommittedRecord>,
 }
 
+impl SegmentRecord {
+    /// Its epochs that an earlier experiment trained.
+    pub fn reused(&self) -> impl Iterator<Item = &CommittedRecord> {
+        self.committed.iter().filter(|committed| committed.source != self.id)
+    }
+}
+
 /// An execution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttemptRecord {
@@ -126,8 +133,12 @@ pub struct CommittedRecord {
     pub epoch: Epoch,
     /// The lineage key of the state after it.
     pub key: LineageKey,
-    /// The number of the execution that trained it.
+    /// The segment that trained it: the one that it counts for, or one of an earlier experiment.
+    pub source: SegmentId,
+    /// The number of that segment's execution.
     pub attempt: u32,
+    /// What the weights depend on besides their lineage.
+    pub environment: Environment,
     /// Digest of the checkpoint's manifest.
     pub manifest: Digest,
     /// What it cost.
@@ -136,6 +147,17 @@ pub struct CommittedRecord {
     pub committed_at: Timestamp,
     /// Predictions files.
     pub predictions: Vec<(Scored, Digest)>,
+}
+
+/// Where an epoch was trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainedEpoch {
+    /// By which segment.
+    pub segment: SegmentId,
+    /// Digest of the checkpoint's manifest.
+    pub manifest: Digest,
+    /// What predictions there are of.
+    pub scored: Vec<Scored>,
 }
 
 /// Which measured values are wanted.
@@ -152,7 +174,7 @@ pub struct SeriesQuery {
 /// One measured value and where it belongs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeriesPoint {
-    /// The execution that measured it.
+    /// For which segment it counts, and the number of the execution that measured it: that segment's, or another one's.
     pub attempt: Attempt,
     /// What it measured.
     pub point: MetricPoint,

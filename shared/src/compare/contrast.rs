@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{ArmPair, Input, treatment};
+use super::{ArmPair, Input, treatment, treatment::factors};
 use crate::{
     dataset::Split,
     document::{ComparisonArm, Contrast, Pair, PlanContrast, Reason, Refusal, Verdict},
@@ -48,13 +48,19 @@ pub fn planned_contrasts(spec: &ExperimentSpec, arms: &[ResolvedArm]) -> Vec<Pla
     } else {
         too_few(&spec.compare, seeds, family)
     };
-    let contrast = |pair: ArmPair| PlanContrast {
-        baseline: arms[pair.baseline].name.clone(),
-        arm: arms[pair.arm].name.clone(),
-        treatment: treatment(&arms[pair.baseline], &arms[pair.arm]),
-        smallest_p: smallest_p(seeds),
-        can_be_significant,
-        because: because.clone(),
+    let contrast = |pair: ArmPair| {
+        let treatment = treatment(&arms[pair.baseline], &arms[pair.arm]);
+        let factors = factors(&treatment);
+        PlanContrast {
+            baseline: arms[pair.baseline].name.clone(),
+            arm: arms[pair.arm].name.clone(),
+            treatment,
+            smallest_p: smallest_p(seeds),
+            can_be_significant,
+            because: because.clone(),
+            single_factor: factors.len() == 1,
+            factors,
+        }
     };
     pairs.into_iter().map(contrast).collect()
 }

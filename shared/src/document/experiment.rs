@@ -103,8 +103,12 @@ pub struct Experiment {
     pub epochs_asked: u64,
     /// Epochs to train in all, shared ones counted once.
     pub epochs_to_train: u64,
-    /// Of those, trained so far.
+    /// Of those, trained so far, by this experiment or by earlier ones.
     pub epochs_done: u64,
+    /// Of those, taken from earlier experiments.
+    pub epochs_reused: u64,
+    /// The experiment whose budget this one goes on from; null where it is no extension.
+    pub extends: Option<ExperimentId>,
     /// All arms, in the order of the spec.
     pub arms: Vec<ExperimentArm>,
     /// All segments, parents before children.

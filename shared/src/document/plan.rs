@@ -22,9 +22,11 @@ pub struct Plan {
     pub runs: u64,
     /// Epochs that all runs ask for, shared ones counted for each.
     pub epochs_asked: u64,
-    /// Epochs that have to be trained.
+    /// Epochs that earlier experiments have trained; null where it is planned without a coordinator.
+    pub epochs_in_store: Option<u64>,
+    /// Epochs that have to be trained: shared ones once, and those in the store not at all.
     pub epochs_to_train: u64,
-    /// The part of the epochs asked that sharing saves: 0 is nothing, 0.5 is half.
+    /// The part of the epochs asked that need not be trained: 0 is nothing, 0.5 is half.
     pub saving: f64,
     /// How many stretches are scheduled.
     pub segments: u64,
@@ -113,12 +115,19 @@ pub struct PlanContrast {
     pub can_be_significant: bool,
     /// The same in words.
     pub because: String,
+    /// The settings in which the two arms differ, each once: `lr`, `augment`; `stages` is how the budget is spent.
+    pub factors: Vec<String>,
+    /// Whether they differ in one setting, so that a difference in results is that setting's.
+    pub single_factor: bool,
 }
 
 impl Plan {
-    /// What a plan says to people. `pins` are absent where it was made without a coordinator.
-    pub fn new(spec: &ExperimentSpec, plan: &plan::Plan, pins: Option<&plan::Pins>) -> Self {
-        let (epochs_asked, epochs_to_train) = (plan.epochs_asked(), plan.epochs_to_train());
+    /// What a plan says to people. What names stand for, and how many epochs are in the store, is absent where it was
+    /// made without a coordinator.
+    pub fn new(spec: &ExperimentSpec, plan: &plan::Plan, known: Option<(&plan::Pins, u64)>) -> Self {
+        let (pins, epochs_in_store) = known.unzip();
+        let epochs_asked = plan.epochs_asked();
+        let epochs_to_train = plan.epochs_to_train() - epochs_in_store.unwrap_or_default();
         let seeds = spec.seeds.list();
         let arm = |arm: &ResolvedArm| PlanArm {
             name: arm.name.clone(),
@@ -134,6 +143,7 @@ impl Plan {
             experiment: spec.name.clone(),
             runs: plan.runs.len() as u64,
             epochs_asked,
+            epochs_in_store,
             epochs_to_train,
             saving: if epochs_asked == 0 { 0.0 } else { 1.0 - epochs_to_train as f64 / epochs_asked as f64 },
             segments: plan.segments.len() as u64,

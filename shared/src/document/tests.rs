@@ -146,6 +146,8 @@ fn experiment() -> Experiment {
         endpoint: spec.endpoint.into(),
         epochs_asked: 4,
         epochs_to_train: 3,
+        epochs_reused: 0,
+        extends: None,
         epochs_done: 2,
         arms: vec![ExperimentArm {
             name: arm.name.clone(),
@@ -301,7 +303,7 @@ fn pretty<T: Document>(document: &T) -> (String, String) {
 
 fn examples() -> Vec<(String, String)> {
     vec![
-        pretty(&Plan::new(&spec(), &planned(), Some(&pins()))),
+        pretty(&Plan::new(&spec(), &planned(), Some((&pins(), 0)))),
         pretty(&experiments()),
         pretty(&experiment()),
         pretty(&comparison()),

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Arm, Controls, Endpoint, Grid};
-use crate::architecture::Arch;
+use crate::{architecture::Arch, ids::ExperimentId};
 
 /// One experiment: arms that are to be compared, and everything that is equal between them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,16 +103,33 @@ impl<'de> Deserialize<'de> for Init {
 pub struct Budget {
     /// Epochs that every arm spends, exactly.
     pub epochs: u32,
+    /// The experiment whose budget this one goes on from, where it is an extension; changes nothing of what is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extends: Option<ExperimentId>,
 }
 
 /// `[execution]`: how work is done. Nothing here influences a result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Execution {
     /// Optimizer steps between two checkpoints within an epoch; absent: there is one after each epoch, and one where a
     /// trainer is told to stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_every_steps: Option<u32>,
+    /// Whether runs train a common beginning once, and take what earlier experiments trained. If not, each run trains
+    /// every epoch of its own.
+    #[serde(default = "yes", skip_serializing_if = "bool::clone")]
+    pub share: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for Execution {
+    fn default() -> Self {
+        Self { checkpoint_every_steps: None, share: true }
+    }
 }
 
 /// `[seeds]`: `count = n` is the seeds 0 to n - 1; `values` lists them.

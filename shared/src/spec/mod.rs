@@ -7,6 +7,7 @@
 mod augment;
 mod document;
 mod endpoint;
+mod extend;
 pub mod optimization;
 mod parse;
 mod resolve;
@@ -19,6 +20,7 @@ pub use crate::architecture::Arch;
 pub use augment::{Augment, CustomPolicy, PolicyName};
 pub use document::{Budget, Compare, Correction, Data, Execution, ExperimentSpec, Init, Model, Seeds};
 pub use endpoint::{Endpoint, EndpointEpoch, Metric, Score, Threshold};
+pub use extend::extended;
 pub use optimization::{ClassWeighting, ClassWeights, Optimization, Optimizer, OptimizerName, Rates, UpdateRule};
 pub use parse::{Format, parse};
 pub use resolve::{ResolvedArm, ResolvedStage, resolve};
@@ -29,6 +31,8 @@ pub use validate::{name as validate_name, validate};
 
 /// Most runs that one experiment may have.
 pub const MAX_RUNS: usize = 100_000;
+/// Most epochs that all runs of one experiment may ask for.
+pub const MAX_EPOCHS: u64 = 2_000_000;
 /// Largest spec that is read, in bytes.
 pub const MAX_SPEC_BYTES: usize = 1 << 20;
 
@@ -49,6 +53,11 @@ pub enum Error {
     Invalid { place: String, cause: String },
     #[error("the grid expands to {runs} runs, more than the limit of {MAX_RUNS}: use fewer levels, arms or seeds")]
     TooManyRuns { runs: u128 },
+    #[error(
+        "{runs} runs of {budget} epochs are {epochs} epochs, more than the limit of {MAX_EPOCHS}: use fewer runs, or split the \
+         experiment into several"
+    )]
+    TooManyEpochs { runs: u128, budget: u32, epochs: u128 },
 }
 
 /// A number as people write it: `0.9`, `25`, `1e-6`. Different numbers have different texts.

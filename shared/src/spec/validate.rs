@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Arm, Augment, ClassWeights, Controls, Error, ExperimentSpec, Grid, MAX_RUNS, ResolvedArm, Seeds, Trainable, number,
-    optimization::check_weight_decay, resolve,
+    Arm, Augment, ClassWeights, Controls, Error, ExperimentSpec, Grid, MAX_EPOCHS, MAX_RUNS, ResolvedArm, Seeds,
+    Trainable, number, optimization::check_weight_decay, resolve,
 };
 
 /// Checks a spec.
@@ -308,7 +308,11 @@ fn grid(spec: &ExperimentSpec) -> Result<(), Error> {
         runs *= levels.len() as u128;
     }
     levels(&spec.grid)?;
-    if runs > MAX_RUNS as u128 { Err(Error::TooManyRuns { runs }) } else { Ok(()) }
+    if runs > MAX_RUNS as u128 {
+        return Err(Error::TooManyRuns { runs });
+    }
+    let (budget, epochs) = (spec.budget.epochs, runs * u128::from(spec.budget.epochs));
+    if epochs > u128::from(MAX_EPOCHS) { Err(Error::TooManyEpochs { runs, budget, epochs }) } else { Ok(()) }
 }
 
 /// Checks the grid's levels one by one.

@@ -15,8 +15,8 @@ use ceteris_shared::{
 use uuid::Uuid;
 
 use crate::{
-    CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Rejection, Report, Scheduler, StartAttempt, State,
-    Submission, Timestamp, WorkerConnected,
+    CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Rejection, Report, Reused, Scheduler, StartAttempt,
+    State, Submission, Timestamp, WorkerConnected,
 };
 
 pub(super) const LEASE: Duration = Duration::from_secs(30);
@@ -50,7 +50,16 @@ fn planned(index: u128) -> Submission {
     let dataset = Digest::of(b"data set");
     let plan = plan(experiment, &spec, &Pins { dataset: Some(dataset), ..Pins::default() }).expect("it can be planned");
     assert_eq!(plan.segments.iter().map(|s| s.parent).collect::<Vec<_>>(), PARENTS);
-    Submission { experiment, plan, dataset, external: Vec::new(), init: None }
+    // Of the second experiment the first seed's root is trained, and half of what an arm does after it; of the other
+    // seed's root, half.
+    let trained = |segment: usize, epochs: u32| -> Vec<Reused> {
+        let source = SegmentId(Uuid::from_u128(900 + segment as u128));
+        (1..=epochs)
+            .map(|epoch| Reused { source, manifest: Digest::of(format!("{source} {epoch}").as_bytes()) })
+            .collect()
+    };
+    let reused = if index == 0 { Vec::new() } else { vec![trained(0, 2), trained(1, 1), trained(2, 1)] };
+    Submission { experiment, plan, dataset, external: Vec::new(), init: None, reused }
 }
 
 const PARENTS: [Option<usize>; 8] = [None, Some(0), None, Some(2), Some(0), Some(2), Some(0), Some(2)];

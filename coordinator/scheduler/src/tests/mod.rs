@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use ceteris_shared::{
     dataset::Split,
-    ids::{Attempt, Epoch},
+    digest::Digest,
+    ids::{Attempt, Epoch, ExperimentId, SegmentId},
     trainer::{FailureCause, Scored},
 };
 
 use crate::{
-    AttemptEnd, Change, CommittedEpoch, Effect, Event, Message, Outcome, Rejection, Report, Start, State, StopReason,
-    Timestamp, Why,
+    AttemptEnd, Change, CommittedEpoch, Effect, Event, Message, Outcome, Rejection, Report, Reused, Start, State,
+    StopReason, Submission, Timestamp, Why,
 };
+use uuid::Uuid;
+
 use fixture::{Fixture, LEASE, manifest, submission};
 
 const INFRASTRUCTURE: FailureCause = FailureCause::Infrastructure;
@@ -275,4 +278,76 @@ fn the_next_deadline_is_the_first_lease_or_the_end_of_a_wait() {
     f.report(0, attempt, failed(INFRASTRUCTURE));
     assert_eq!(f.scheduler.next_deadline(), Some(f.now.after(Duration::from_secs(1))));
     assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
+}
+
+#[test]
+fn what_is_trained_already_is_not_trained_again() {
+    let mut f = Fixture::submitted();
+    let mut again = submission(1);
+    // All of both seeds but the second epochs of two arms.
+    again.reused = again.plan.segments.iter().map(|segment| trained(segment.work.epochs.len())).collect();
+    again.reused[3].truncate(1);
+    again.reused[5].clear();
+    let (experiment, plan) = (again.experiment, again.plan.clone());
+    f.handle(Event::ExperimentSubmitted(Box::new(again)));
+    let reused = |effect: &&Effect| matches!(effect, Effect::Persist(Change::EpochReused { .. }));
+    assert_eq!(f.effects.iter().filter(reused).count(), 16 - 3);
+    let state = |f: &Fixture, index: usize| f.scheduler.segments[&plan.segments[index].id].state.clone();
+    for index in [0, 1, 2, 4, 6, 7] {
+        assert_eq!(state(&f, index), State::Done(Outcome::Completed));
+    }
+    assert_eq!([3, 5].map(|index| state(&f, index)), [(); 2].map(|()| State::Queued { not_before: f.now }));
+
+    f.handle(Event::CancelExperiment(submission(0).experiment));
+    f.connect(0, 0, 1, &[]);
+    let started = f.last_start(0);
+    assert_eq!(started.attempt.segment, plan.segments[3].id);
+    assert_eq!(started.start, Start::Checkpoint(trained(1)[0].manifest));
+    assert_eq!(started.work.epochs.iter().map(|work| work.epoch).collect::<Vec<_>>(), [Epoch(4)]);
+    f.commit(0, started.attempt, 4);
+    f.report(0, started.attempt, Report::Finished);
+    let next = f.last_start(0);
+    assert_eq!((next.attempt.segment, next.start), (plan.segments[5].id, Start::Checkpoint(trained(2)[1].manifest)));
+    for epoch in [3, 4] {
+        f.commit(0, next.attempt, epoch);
+    }
+    f.report(0, next.attempt, Report::Finished);
+    assert_eq!(f.scheduler.has_ended(experiment), Some(true));
+}
+
+fn trained(epochs: usize) -> Vec<Reused> {
+    let source = SegmentId(Uuid::from_u128(77));
+    (0..epochs).map(|epoch| Reused { source, manifest: Digest::of(&[epoch as u8]) }).collect()
+}
+
+#[test]
+fn what_cannot_have_been_trained_is_refused() {
+    let mut f = Fixture::submitted();
+    let root = trained(2);
+    for reused in [vec![trained(3)], vec![root.clone(), root.clone(), vec![], trained(1)], vec![vec![]; 9]] {
+        f.handle(Event::ExperimentSubmitted(Box::new(Submission { reused, ..submission(1) })));
+        assert!(matches!(f.rejections()[..], [Rejection::MalformedPlan { .. }]));
+    }
+}
+
+#[test]
+fn what_failed_is_tried_again_and_what_it_blocked_waits_for_it() {
+    let mut f = Fixture::submitted();
+    let experiment = submission(0).experiment;
+    f.handle(Event::RetryExperiment(experiment));
+    assert_eq!(f.rejections(), [Rejection::NothingFailed { experiment }]);
+    f.connect(0, 0, 2, &[]);
+    let [first, second] = [0, 2].map(|index| Attempt { segment: f.segment(index), number: 1 });
+    f.report(0, first, failed(FailureCause::User));
+    f.report(0, second, failed(FailureCause::Diverged));
+    let (root, other) = (f.segment(0), f.segment(2));
+    assert_eq!(f.state(4), State::Done(Outcome::Blocked { by: root }));
+    f.handle(Event::RetryExperiment(experiment));
+    assert_eq!(f.last_start(0).attempt, Attempt { segment: root, number: 2 });
+    assert_eq!(f.state(4), State::Waiting { parent: root });
+    assert_eq!(f.state(3), State::Done(Outcome::Blocked { by: other }), "what diverged would diverge again");
+    f.handle(Event::RetryExperiment(experiment));
+    assert_eq!(f.rejections(), [Rejection::NothingFailed { experiment }]);
+    f.handle(Event::RetryExperiment(ExperimentId(Uuid::from_u128(50))));
+    assert!(matches!(f.rejections()[..], [Rejection::UnknownExperiment { .. }]));
 }

@@ -133,7 +133,10 @@ impl World {
                 self.environments.insert(*attempt, environment.clone());
                 return;
             }
-            Change::SegmentAdded { .. } | Change::SegmentChanged { .. } | Change::ExperimentCancelled { .. } => return,
+            Change::SegmentAdded { .. }
+            | Change::EpochReused { .. }
+            | Change::SegmentChanged { .. }
+            | Change::ExperimentCancelled { .. } => return,
         };
         assert_eq!(attempt.number, self.saved(attempt.segment).attempts, "{change:?}");
     }
@@ -164,6 +167,7 @@ impl World {
                     last_end: None,
                 });
             }
+            Change::EpochReused { segment, reused, .. } => self.saved(segment).committed.push(reused.manifest),
             Change::SegmentChanged { segment, state, failures, losses } => {
                 let saved = self.saved(segment);
                 (saved.state, saved.failures, saved.losses) = (state, failures, losses);
@@ -305,6 +309,7 @@ impl World {
         match step {
             Step::Submit(index) => self.handle(Event::ExperimentSubmitted(Box::new(submission(index.into())))),
             Step::Cancel(index) => self.handle(Event::CancelExperiment(ExperimentId(Uuid::from_u128(index.into())))),
+            Step::Retry(index) => self.handle(Event::RetryExperiment(ExperimentId(Uuid::from_u128(index.into())))),
             Step::Connect { worker, slots, threads, forget, claim } => {
                 self.connect(worker, slots, threads, forget, &claim);
             }

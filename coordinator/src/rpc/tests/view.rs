@@ -85,7 +85,9 @@ impl Known {
             .map(|epoch| CommittedRecord {
                 epoch: epoch.epoch,
                 key: epoch.key,
+                source: attempt.segment,
                 attempt: 1,
+                environment: environment(),
                 manifest: Digest([2; 32]),
                 spent: Spent { steps: 10, samples: 320, seconds: 1.5 },
                 committed_at: Timestamp(3),

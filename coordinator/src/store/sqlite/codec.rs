@@ -217,7 +217,9 @@ pub(super) fn committed_of(row: &SqliteRow) -> Result<CommittedRecord, Fault> {
     Ok(CommittedRecord {
         epoch: Epoch(row.number("epoch")?),
         key: row.parsed("lineage_key")?,
+        source: row.parsed("source")?,
         attempt: row.number("attempt")?,
+        environment: row.document("environment")?,
         manifest: row.parsed("manifest")?,
         spent: Spent { steps: row.number("steps")?, samples: row.number("samples")?, seconds: row.float("seconds")? },
         committed_at: row.time("committed_at")?,

@@ -12,6 +12,7 @@ mod tests;
 mod write;
 
 use std::{
+    collections::HashMap,
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     time::Duration,
@@ -22,6 +23,7 @@ use ceteris_scheduler::Snapshot;
 use ceteris_shared::{
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, SegmentId, WorkerId},
+    lineage::LineageKey,
     trainer::{MetricPoint, Scored},
 };
 use sqlx::{
@@ -32,7 +34,7 @@ use sqlx::{
 
 use super::{
     Change, DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, RunRef, SegmentRecord, SeriesPoint,
-    SeriesQuery, Store, WeightsRecord, WorkerRecord,
+    SeriesQuery, Store, TrainedEpoch, WeightsRecord, WorkerRecord,
 };
 
 /// Connections that only read.
@@ -163,6 +165,10 @@ impl Store for Sqlite {
 
     async fn snapshot(&self) -> Result<Snapshot, Error> {
         self.read_snapshot().await.map_err(|fault| self.named(fault))
+    }
+
+    async fn trained(&self, keys: &[LineageKey]) -> Result<HashMap<LineageKey, TrainedEpoch>, Error> {
+        self.read_trained(keys).await.map_err(|fault| self.named(fault))
     }
 
     async fn last_sequence(&self, worker: WorkerId) -> Result<u64, Error> {

@@ -6,6 +6,7 @@ use ceteris_scheduler::{SavedExperiment, SavedSegment, SavedStep, Snapshot, Subm
 use ceteris_shared::{
     digest::Digest,
     ids::{Epoch, ExperimentId, SegmentId, WorkerId},
+    lineage::LineageKey,
     trainer::Scored,
 };
 use sqlx::{SqliteConnection, query, query_scalar, sqlite::SqliteRow};
@@ -19,11 +20,13 @@ use super::{
 };
 use crate::store::{
     DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, RunRef, SegmentRecord, SeriesPoint,
-    SeriesQuery, WeightsRecord, What, WorkerRecord, scored_of, scored_text,
+    SeriesQuery, TrainedEpoch, WeightsRecord, What, WorkerRecord, scored_of, scored_text,
 };
 
 /// How many ids an ambiguous beginning is answered with.
 const SHOWN: usize = 5;
+/// Lineage keys of one question.
+const KEYS: usize = 10_000;
 
 impl Sqlite {
     pub(super) async fn read_snapshot(&self) -> Result<Snapshot, Fault> {
@@ -44,10 +47,34 @@ impl Sqlite {
                 dataset,
                 external: record.pins.external,
                 init: record.pins.init,
+                reused: Vec::new(),
             };
             Ok(SavedExperiment { submission, cancelled, segments })
         });
         Ok(Snapshot { experiments: experiments.collect::<Result<_, Fault>>()? })
+    }
+
+    pub(super) async fn read_trained(&self, keys: &[LineageKey]) -> Result<HashMap<LineageKey, TrainedEpoch>, Fault> {
+        let select = "SELECT lineage_key, segment, manifest, (SELECT json_group_array(scored) FROM predictions AS p \
+             WHERE p.segment = epochs.segment AND p.epoch = epochs.epoch) AS scored \
+             FROM json_each(?) AS wanted JOIN epochs ON epochs.lineage_key = wanted.value \
+             ORDER BY epochs.committed_at, epochs.segment";
+        let mut trained: HashMap<LineageKey, TrainedEpoch> = HashMap::new();
+        for keys in keys.chunks(KEYS) {
+            for row in query(select).bind(json(&keys)?).fetch_all(&self.readers).await? {
+                let texts: Vec<String> = row.document("scored")?;
+                let scored = |text: &String| {
+                    scored_of(text).ok_or_else(|| Fault::Damaged(format!("{text:?} is nothing to score")))
+                };
+                let scored = texts.iter().map(scored).collect::<Result<Vec<_>, _>>()?;
+                let epoch = TrainedEpoch { segment: row.parsed("segment")?, manifest: row.parsed("manifest")?, scored };
+                let known = trained.entry(row.parsed("lineage_key")?).or_insert_with(|| epoch.clone());
+                if known.scored.len() < epoch.scored.len() {
+                    *known = epoch;
+                }
+            }
+        }
+        Ok(trained)
     }
 
     pub(super) async fn read_sequence(&self, worker: WorkerId) -> Result<u64, Fault> {
@@ -88,7 +115,7 @@ impl Sqlite {
         }
         let select = "SELECT id, name, submitted_at, cancelled_at, epochs, \
              (SELECT count(*) FROM runs WHERE experiment = experiments.id) AS runs, \
-             (SELECT count(*) FROM segments JOIN epochs ON epochs.segment = segments.id \
+             (SELECT count(*) FROM segments JOIN counted ON counted.segment = segments.id \
               WHERE segments.experiment = experiments.id) AS committed \
              FROM experiments ORDER BY position DESC";
         let rows = query(select).fetch_all(&mut *from).await?;
@@ -149,15 +176,19 @@ impl Sqlite {
                 segments[index].attempts.push(attempt);
             }
         }
-        let select = "SELECT epochs.* FROM segments JOIN epochs ON epochs.segment = segments.id \
-             WHERE segments.experiment = ? ORDER BY epochs.segment, epochs.epoch";
+        let select = "SELECT counted.*, attempts.environment FROM segments \
+             JOIN counted ON counted.segment = segments.id \
+             JOIN attempts ON attempts.segment = counted.source AND attempts.number = counted.attempt \
+             WHERE segments.experiment = ? ORDER BY counted.segment, counted.epoch";
         for row in query(select).bind(&id).fetch_all(&mut *from).await? {
             if let Some(&index) = index.get(&row.parsed("segment")?) {
                 segments[index].committed.push(committed_of(&row)?);
             }
         }
-        let select = "SELECT predictions.* FROM segments JOIN predictions ON predictions.segment = segments.id \
-             WHERE segments.experiment = ? ORDER BY predictions.segment, predictions.epoch";
+        let select = "SELECT counted.segment, predictions.epoch, predictions.scored, predictions.digest FROM segments \
+             JOIN counted ON counted.segment = segments.id \
+             JOIN predictions ON predictions.segment = counted.source AND predictions.epoch = counted.epoch \
+             WHERE segments.experiment = ? ORDER BY counted.segment, predictions.epoch";
         for row in query(select).bind(&id).fetch_all(&mut *from).await? {
             let (epoch, text) = (Epoch(row.number("epoch")?), row.text("scored")?);
             let scored = scored_of(&text).ok_or_else(|| Fault::Damaged(format!("{text:?} is nothing to score")))?;
@@ -172,16 +203,20 @@ impl Sqlite {
     }
 
     pub(super) async fn read_series(&self, wanted: &SeriesQuery) -> Result<Vec<SeriesPoint>, Fault> {
-        let select = "SELECT a.segment, a.number, m.split, m.name, m.epoch, m.step, m.value \
-             FROM json_each(?1) AS wanted \
-             JOIN attempts AS a ON a.segment = wanted.value \
-             JOIN metrics AS m ON m.attempt = a.id \
-             LEFT JOIN epochs AS e ON e.segment = a.segment AND e.epoch = m.epoch \
-             WHERE (e.attempt = a.number \
-                    OR (?2 AND e.epoch IS NULL \
-                        AND a.number = (SELECT max(number) FROM attempts WHERE segment = a.segment))) \
+        let select = "WITH measured AS ( \
+               SELECT wanted.key, c.segment, a.id, a.number, c.epoch \
+               FROM json_each(?1) AS wanted JOIN counted AS c ON c.segment = wanted.value \
+               JOIN attempts AS a ON a.segment = c.source AND a.number = c.attempt \
+               UNION ALL \
+               SELECT wanted.key, a.segment, a.id, a.number, NULL \
+               FROM json_each(?1) AS wanted JOIN attempts AS a ON a.segment = wanted.value \
+               WHERE ?2 AND a.number = (SELECT max(number) FROM attempts WHERE segment = a.segment)) \
+             SELECT w.segment, w.number, m.split, m.name, m.epoch, m.step, m.value \
+             FROM measured AS w JOIN metrics AS m ON m.attempt = w.id \
+             WHERE (m.epoch = w.epoch \
+                    OR (w.epoch IS NULL AND m.epoch NOT IN (SELECT epoch FROM counted WHERE segment = w.segment))) \
                AND (?3 = '[]' OR m.name IN (SELECT value FROM json_each(?3))) \
-             ORDER BY wanted.key, m.split, m.name, m.epoch, m.step";
+             ORDER BY w.key, m.split, m.name, m.epoch, m.step";
         let rows = query(select)
             .bind(json(&wanted.segments)?)
             .bind(wanted.uncommitted)
@@ -197,7 +232,9 @@ impl Sqlite {
         epoch: Epoch,
         scored: &Scored,
     ) -> Result<Option<Digest>, Fault> {
-        let select = "SELECT digest FROM predictions WHERE segment = ? AND epoch = ? AND scored = ?";
+        let select = "SELECT digest FROM counted JOIN predictions \
+             ON predictions.segment = counted.source AND predictions.epoch = counted.epoch \
+             WHERE counted.segment = ? AND counted.epoch = ? AND scored = ?";
         let rows = query(select).bind(segment.to_string()).bind(int(epoch.0)).bind(scored_text(scored));
         rows.fetch_all(&self.readers).await?.first().map(|row| row.parsed("digest")).transpose()
     }
@@ -236,7 +273,7 @@ fn segment_of(row: &SqliteRow) -> Result<SegmentRecord, Fault> {
 /// Of every experiment, in the plan's order.
 async fn saved_segments(from: &mut SqliteConnection) -> Result<HashMap<ExperimentId, Vec<SavedSegment>>, Fault> {
     let mut committed: HashMap<String, Vec<Digest>> = HashMap::new();
-    let select = "SELECT segment, manifest FROM epochs ORDER BY segment, epoch";
+    let select = "SELECT segment, manifest FROM counted ORDER BY segment, epoch";
     for row in query(select).fetch_all(&mut *from).await? {
         committed.entry(row.text("segment")?).or_default().push(row.parsed("manifest")?);
     }

@@ -26,6 +26,7 @@ contract! {
     every_state_is_stored,
     a_commit_is_all_or_nothing,
     an_epoch_is_read_once,
+    what_is_trained_counts_for_another_experiment,
     sequences_only_grow,
     logs_are_read_in_order_from_a_cursor,
     experiments_and_runs_are_found,

@@ -200,6 +200,15 @@ async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Resul
             add_segment(to, *segment, *experiment, *position).await?;
             write_state(to, *segment, state, 0, 0).await
         }
+        Decision::EpochReused { segment, epoch, reused } => {
+            query("INSERT INTO reused (segment, epoch, source) VALUES (?, ?, ?)")
+                .bind(segment.to_string())
+                .bind(int(epoch.0))
+                .bind(reused.source.to_string())
+                .execute(to)
+                .await?;
+            Ok(())
+        }
         Decision::SegmentChanged { segment, state, failures, losses } => {
             write_state(to, *segment, state, *failures, *losses).await
         }

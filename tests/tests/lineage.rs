@@ -1,0 +1,112 @@
+//! Nothing is trained twice, and nobody can tell from the results: real training, shared and not, again and longer.
+
+use std::collections::BTreeMap;
+
+use ceteris_shared::{
+    checkpoint::Part,
+    dataset::Split,
+    document::{Checkpoints, Comparison, Experiment, Metrics, State},
+    ids::Epoch,
+    lineage::LineageKey,
+};
+use ceteris_tests::{Cluster, Images, Place, Spec};
+
+/// What must not depend on who trained an epoch: key and files of each checkpoint, measured values, scores.
+#[derive(Debug, PartialEq)]
+struct Trace {
+    checkpoints: Vec<(Epoch, LineageKey, Vec<Part>)>,
+    values: BTreeMap<(Epoch, Split, String), f64>,
+    scores: Metrics,
+}
+
+/// Of each run, by arm and seed.
+fn traces(cluster: &Cluster, experiment: &str) -> BTreeMap<(String, u64), Trace> {
+    let comparison: Comparison = cluster.document(&["compare", experiment]);
+    let scores: BTreeMap<(String, u64), Metrics> = comparison
+        .arms
+        .into_iter()
+        .flat_map(|arm| arm.runs.into_iter().map(move |run| ((arm.name.clone(), run.seed), run.metrics)))
+        .collect();
+    let runs = cluster.experiment(experiment).arms.into_iter().flat_map(|arm| arm.runs);
+    runs.map(|run| {
+        let saved: Checkpoints = cluster.document(&["checkpoint", "ls", &run.run.to_string()]);
+        let values = run.series.into_iter().map(|point| ((point.epoch, point.split, point.name), point.value));
+        let name = (run.arm, run.seed);
+        let trace = Trace {
+            checkpoints: saved.epochs.into_iter().map(|saved| (saved.epoch, saved.key, saved.parts)).collect(),
+            values: values.collect(),
+            scores: scores[&name].clone(),
+        };
+        (name, trace)
+    })
+    .collect()
+}
+
+fn attempts(experiment: &Experiment) -> u32 {
+    experiment.segments.iter().map(|segment| segment.attempts).sum()
+}
+
+#[test]
+fn shared_repeated_and_extended_training_is_that_of_runs_on_their_own() {
+    let cluster = Cluster::with_data(&Place::Folder, Images::TINY);
+    let spec = Spec::frozen_and_finetuned();
+    cluster.train(&spec);
+    let shared = traces(&cluster, spec.name);
+    assert_eq!(shared.len(), 4);
+
+    // Again: nothing is trained.
+    let file = cluster.write("again.toml", &spec.text().replace(spec.name, "again"));
+    let plan = cluster.ceteris(&["plan", &file, "-o", "json"]).ok().json();
+    assert_eq!((&plan["epochs_in_store"], &plan["epochs_to_train"]), (&8.into(), &0.into()));
+    let noted = cluster.ceteris(&["submit", &file, "--follow"]).ok().stderr;
+    assert!(noted.contains("8 of 8 epochs are trained already"), "{noted}");
+    let again = cluster.experiment("again");
+    assert_eq!((again.state, again.epochs_done, again.epochs_reused, attempts(&again)), (State::Done, 8, 8, 0));
+    assert_eq!(traces(&cluster, "again"), shared);
+
+    // Each run on its own, sharing nothing.
+    let alone = format!("{}\n[execution]\nshare = false\n", spec.text().replace(spec.name, "alone"));
+    cluster.ceteris(&["submit", &cluster.write("alone.toml", &alone), "--follow"]).ok();
+    let experiment = cluster.experiment("alone");
+    assert_eq!((experiment.epochs_to_train, experiment.epochs_done, experiment.epochs_reused), (12, 12, 0));
+    assert_eq!(traces(&cluster, "alone"), shared);
+
+    // Longer: two epochs more of each run, and the same as if it had been as long from the beginning.
+    cluster.ceteris(&["extend", spec.name, "--epochs", "5", "--name", "longer", "--follow"]).ok();
+    let longer = cluster.experiment("longer");
+    assert_eq!((longer.budget, longer.extends), (5, Some(cluster.experiment(spec.name).id)));
+    assert_eq!((longer.epochs_to_train, longer.epochs_done, longer.epochs_reused), (16, 16, 8));
+    let fresh = Spec {
+        name: "fresh",
+        epochs: 5,
+        arms: vec![
+            ("frozen", r#"{ epochs = 5, train = "head" }"#),
+            ("finetuned", r#"{ epochs = 2, train = "head" }, { epochs = 3, train = "denseblock4", lr = 1e-4 }"#),
+        ],
+        ..spec
+    };
+    let fresh = format!("{}\n[execution]\nshare = false\n", fresh.text());
+    cluster.ceteris(&["submit", &cluster.write("fresh.toml", &fresh), "--follow"]).ok();
+    assert_eq!(cluster.experiment("fresh").epochs_reused, 0);
+    assert_eq!(traces(&cluster, "longer"), traces(&cluster, "fresh"));
+}
+
+#[test]
+fn what_cannot_be_extended_or_retried_is_refused() {
+    let cluster = Cluster::start(&Place::Folder);
+    cluster.import(Images::TINY);
+    let spec = Spec::frozen_and_finetuned();
+    let text = spec.text();
+    let cosine = text.replace(spec.name, "cosine").replace("[seeds]", "schedule = \"cosine\"\n\n[seeds]");
+    assert_ne!(cosine, text);
+    cluster.ceteris(&["submit", &cluster.write("cosine.toml", &cosine)]).ok();
+    cluster
+        .ceteris(&["extend", "cosine", "--epochs", "5"])
+        .refused(2, &["cosine", "frozen", "horizon", "budget.epochs = 5"]);
+    cluster.submit(&spec);
+    cluster.ceteris(&["extend", spec.name, "--epochs", "3"]).refused(2, &["budget.epochs", "3"]);
+    cluster.ceteris(&["extend", "nothing", "--epochs", "5"]).refused(2, &["nothing", "ceteris ls"]);
+    cluster.ceteris(&["retry", spec.name, "--failed"]).refused(2, &["failed"]);
+    cluster.ceteris(&["cancel", spec.name]).ok();
+    cluster.ceteris(&["extend", spec.name, "--epochs", "5"]).refused(2, &["cancelled"]);
+}
