@@ -1,6 +1,6 @@
 //! What was submitted and how far it is: `ls` and `show`.
 
-use ceteris_shared::document::{Experiment, Experiments, NamedDigest, Run};
+use ceteris_shared::document::{Experiment, Experiments, Ledger, NamedDigest, Run};
 
 use super::{duration, number, score, stages};
 use crate::output::{ReadOut, Table, count};
@@ -52,10 +52,18 @@ impl ReadOut for Experiment {
             text += &format!("external   {}\n", named(external));
         }
         text += &format!("endpoint   {} at the last epoch ({})\n", self.endpoint.metric, self.budget);
+        if let Some(extended) = self.extends {
+            text += &format!("extends    {extended}\n");
+        }
+        let reused = match self.epochs_reused {
+            0 => String::new(),
+            reused => format!(", {reused} of them by earlier experiments"),
+        };
         text += &format!(
-            "epochs     {} of {} trained ({} asked for)\n\n",
+            "epochs     {} of {} trained{reused} ({} asked for)\n",
             self.epochs_done, self.epochs_to_train, self.epochs_asked
         );
+        text += &format!("ledger     {}\n\n", ledger(&self.ledger));
         let mut arms = Table::new(["arm", "stages"]);
         for arm in &self.arms {
             arms.row([arm.name.clone(), stages(&arm.stages)]);
@@ -106,6 +114,20 @@ impl ReadOut for Experiment {
         }
         table
     }
+}
+
+/// What was charged, what was trained and what was spent, in one line.
+fn ledger(ledger: &Ledger) -> String {
+    let Ledger { charged, trained, reused: _, attempts, attempt_seconds } = ledger;
+    format!(
+        "runs are charged {} ({}), trained here {} ({}), spent {} in {}",
+        count(charged.epochs.into(), "epoch"),
+        duration(charged.seconds),
+        count(trained.epochs.into(), "epoch"),
+        duration(trained.seconds),
+        duration(*attempt_seconds),
+        count(*attempts, "attempt"),
+    )
 }
 
 fn runs(experiment: &Experiment) -> Table {

@@ -210,6 +210,7 @@ pub fn running() -> Experiment {
         epochs_to_train: 6,
         epochs_reused: 0,
         extends: None,
+        ledger: ceteris_shared::document::Ledger::default(),
         epochs_done: 3,
         arms: arms.into(),
         segments: vec![

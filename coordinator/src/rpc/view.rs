@@ -10,7 +10,8 @@ use ceteris_shared::{
     compare,
     dataset::Split,
     document::{
-        self, Experiment, ExperimentArm, Failure, Live, NamedDigest, Run, RunSpent, SegmentRow, SegmentState, State,
+        self, Experiment, ExperimentArm, Failure, Ledger, Live, NamedDigest, Run, RunSpent, SegmentRow, SegmentState,
+        State,
     },
     ids::{Epoch, RunId, SegmentId, WorkerId},
     plan::PlannedRun,
@@ -141,9 +142,29 @@ pub(super) fn experiment(known: &Known, series: &[SeriesPoint], now: &Now) -> Ex
         epochs_done: known.segments.iter().map(|segment| segment.committed.len() as u64).sum(),
         epochs_reused: known.segments.iter().map(|segment| segment.reused().count() as u64).sum(),
         extends: spec.budget.extends,
+        ledger: ledger(known),
         arms: arms.collect(),
         segments: segments(known, now),
     }
+}
+
+fn ledger(known: &Known) -> Ledger {
+    let mut ledger = Ledger::default();
+    for run in &known.experiment.plan.runs {
+        known.committed(run).for_each(|committed| ledger.charged.add(&committed.spent));
+    }
+    for segment in &known.segments {
+        for committed in &segment.committed {
+            let column = if committed.source == segment.id { &mut ledger.trained } else { &mut ledger.reused };
+            column.add(&committed.spent);
+        }
+        for attempt in &segment.attempts {
+            let Some((ended, _)) = &attempt.ended else { continue };
+            ledger.attempts += 1;
+            ledger.attempt_seconds += ended.since(attempt.assigned_at).as_secs_f64();
+        }
+    }
+    ledger
 }
 
 fn one_run(known: &Known, run: &PlannedRun, series: &HashMap<SegmentId, Vec<&SeriesPoint>>, now: &Now) -> Run {
@@ -151,12 +172,7 @@ fn one_run(known: &Known, run: &PlannedRun, series: &HashMap<SegmentId, Vec<&Ser
     let arm = &plan.arms[run.arm];
     let Standing { state, failure } = known.standing(run);
     let mut spent = RunSpent::default();
-    for committed in known.committed(run) {
-        spent.epochs += 1;
-        spent.steps += committed.spent.steps;
-        spent.samples += committed.spent.samples;
-        spent.seconds += committed.spent.seconds;
-    }
+    known.committed(run).for_each(|committed| spent.add(&committed.spent));
     let epoch = Epoch(spent.epochs);
     let points = run.path.iter().filter_map(|&index| series.get(&plan.segments[index].id)).flatten();
     let mut points: Vec<document::SeriesPoint> = points

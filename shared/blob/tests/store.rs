@@ -136,6 +136,29 @@ async fn a_damaged_object_is_named_and_leaves_no_file() {
 }
 
 #[tokio::test]
+async fn every_flipped_bit_is_seen_by_every_way_to_read() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let blobs = Blobs::open(&folder.path().to_string_lossy()).await.expect("it opens");
+    let bytes: Vec<u8> = (0..64).map(|byte| byte * 3).collect();
+    let digest = blobs.put_bytes(&bytes).await.expect("it is stored");
+    let out = tempfile::tempdir().expect("a temporary folder");
+    for bit in 0..8 * bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(object_path(folder.path(), &digest), &flipped).expect("it is damaged");
+        let stream: Result<Vec<Bytes>, _> = blobs.read_stream(&digest).await.expect("it opens").try_collect().await;
+        assert!(matches!(stream, Err(Error::Corrupt { .. })), "bit {bit}");
+        if bit % 64 == 0 {
+            assert!(matches!(blobs.get_bytes(&digest, 100).await, Err(Error::Corrupt { .. })), "bit {bit}");
+            assert!(blobs.fetch(&digest, &out.path().join("part")).await.is_err(), "bit {bit}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(out.path()).expect("it can be listed").count(), 0);
+    std::fs::write(object_path(folder.path(), &digest), &bytes).expect("it is whole again");
+    assert_eq!(blobs.get_bytes(&digest, 100).await.expect("it is whole"), bytes);
+}
+
+#[tokio::test]
 async fn what_is_no_name_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let blobs = Blobs::open(&folder.path().to_string_lossy()).await.expect("it opens");

@@ -10,7 +10,7 @@ use crate::{
     digest::Digest,
     ids::{Epoch, ExperimentId, RunId, SegmentId},
     spec::ResolvedStage,
-    trainer::FailureCause,
+    trainer::{FailureCause, Spent},
 };
 
 /// `ceteris.experiments/1`
@@ -109,6 +109,8 @@ pub struct Experiment {
     pub epochs_reused: u64,
     /// The experiment whose budget this one goes on from; null where it is no extension.
     pub extends: Option<ExperimentId>,
+    /// What all of it cost.
+    pub ledger: Ledger,
     /// All arms, in the order of the spec.
     pub arms: Vec<ExperimentArm>,
     /// All segments, parents before children.
@@ -190,7 +192,22 @@ pub struct SeriesPoint {
     pub value: f64,
 }
 
-/// What a run's lineage cost.
+/// What an experiment cost, in columns that are never mixed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// What runs are charged: each its whole lineage, so shared epochs once for every run that shares them.
+    pub charged: RunSpent,
+    /// Epochs that this experiment trained, each once.
+    pub trained: RunSpent,
+    /// Epochs that it took from earlier experiments, each once.
+    pub reused: RunSpent,
+    /// Executions that are over.
+    pub attempts: u64,
+    /// Seconds for which those had a slot of a worker: with what was repeated and what was abandoned.
+    pub attempt_seconds: f64,
+}
+
+/// What a lineage cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunSpent {
     /// Epochs trained.
@@ -201,6 +218,16 @@ pub struct RunSpent {
     pub samples: u64,
     /// Seconds of wall time on one device, evaluation included.
     pub seconds: f64,
+}
+
+impl RunSpent {
+    /// With one more epoch.
+    pub fn add(&mut self, epoch: &Spent) {
+        self.epochs += 1;
+        self.steps += epoch.steps;
+        self.samples += epoch.samples;
+        self.seconds += epoch.seconds;
+    }
 }
 
 /// Why a run failed.

@@ -27,8 +27,8 @@ pub use comparison::{
     RefusedField, Scores, Spread, Summary, Verdict,
 };
 pub use experiment::{
-    Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, Live, NamedDigest, Run, RunSpent, SegmentRow,
-    SegmentState, SeriesPoint, State,
+    Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, Ledger, Live, NamedDigest, Run, RunSpent,
+    SegmentRow, SegmentState, SeriesPoint, State,
 };
 pub use plan::{PinState, Pinned, Plan, PlanArm, PlanContrast, Unresolved};
 

@@ -148,6 +148,13 @@ fn experiment() -> Experiment {
         epochs_to_train: 3,
         epochs_reused: 0,
         extends: None,
+        ledger: Ledger {
+            charged: RunSpent { epochs: 3, steps: 189, samples: 6000, seconds: 125.1 },
+            trained: RunSpent { epochs: 2, steps: 126, samples: 4000, seconds: 83.4 },
+            reused: RunSpent::default(),
+            attempts: 1,
+            attempt_seconds: 90.5,
+        },
         epochs_done: 2,
         arms: vec![ExperimentArm {
             name: arm.name.clone(),

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use ceteris_proto::fleet::Progress;
-use ceteris_scheduler::{Outcome, State as Scheduled, Timestamp};
+use ceteris_scheduler::{AttemptEnd, Outcome, State as Scheduled, Timestamp};
 use ceteris_shared::{
     checkpoint::Environment,
     compare,
     dataset::Split,
     digest::Digest,
-    document::{Document, Experiment, SegmentState, State},
-    ids::{Attempt, Epoch, ExperimentId, WorkerId},
+    document::{Document, Experiment, Ledger, SegmentState, State},
+    ids::{Attempt, Epoch, ExperimentId, SegmentId, WorkerId},
     plan::{Pins, plan},
     spec::{Format, parse},
     trainer::{FailureCause, MetricPoint, Spent},
@@ -187,9 +187,25 @@ fn shared_epochs_count_once_in_all_and_fully_in_each_run() {
     assert_eq!((frozen.epoch, frozen.epochs, frozen.spent.epochs, frozen.spent.steps), (Epoch(4), 4, 4, 40));
     assert_eq!((finetuned.epoch, finetuned.spent.seconds), (Epoch(3), 4.5));
     assert_eq!(told.segments[0].runs, [frozen.run, finetuned.run]);
+    let Ledger { charged, trained, reused, attempts, .. } = told.ledger;
+    assert_eq!((charged.epochs, trained.epochs, reused.epochs, attempts), (7, 5, 0, 0));
+    assert_eq!((charged.seconds, trained.steps), (frozen.spent.seconds + finetuned.spent.seconds, 50));
     let spans: Vec<_> = told.segments.iter().map(|row| (row.first.0, row.last.0, row.state)).collect();
     assert_eq!(spans, [(1, 2, SegmentState::Done), (3, 4, SegmentState::Done), (3, 4, SegmentState::Running)]);
     assert_eq!(Experiment::from_json(&told.to_json()), Ok(told));
+}
+
+#[test]
+fn what_earlier_experiments_trained_is_in_a_column_of_its_own() {
+    let mut known = submitted().with(0, COMPLETED, 2).with(1, COMPLETED, 2);
+    known.segments[0].committed.iter_mut().for_each(|epoch| epoch.source = SegmentId(uuid::Uuid::from_u128(99)));
+    known.segments[0].attempts.clear();
+    known.segments[1].attempts[0].ended = Some((Timestamp(61_001), AttemptEnd::Finished));
+    let told = known.told();
+    assert_eq!((told.epochs_done, told.epochs_reused), (4, 2));
+    let Ledger { charged, trained, reused, attempts, attempt_seconds } = told.ledger;
+    assert_eq!((charged.epochs, trained.epochs, reused.epochs), (6, 2, 2));
+    assert_eq!((attempts, attempt_seconds), (1, 61.0));
 }
 
 #[test]
