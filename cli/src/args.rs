@@ -51,6 +51,8 @@ pub enum Command {
     Logs(commands::logs::Options),
     Explain(commands::explain::Options),
     Cancel(commands::cancel::Options),
+    Pause(commands::pause::Options),
+    Resume(commands::resume::Options),
     Extend(commands::extend::Options),
     Retry(commands::retry::Options),
     Compare(commands::compare::Options),

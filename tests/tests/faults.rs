@@ -83,6 +83,25 @@ fn a_killed_agent_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_paused_run_stops_after_its_epoch_and_goes_on_where_it_was() {
+    survives(|cluster| {
+        let name = Spec::long().name;
+        cluster.ceteris(&["pause", name]).ok();
+        eventually("the worker to be free", || {
+            cluster.experiment(name).segments.iter().all(|segment| segment.worker.is_none()).then_some(())
+        });
+        let paused = cluster.experiment(name);
+        assert!(paused.paused);
+        let run = cluster.only_run(name);
+        let why = cluster.ceteris(&["explain", &run.run.to_string()]).ok().stdout;
+        assert!(why.contains("ceteris resume"), "{why}");
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        assert_eq!(cluster.only_run(name).epoch, run.epoch, "nothing goes on meanwhile");
+        cluster.ceteris(&["resume", name]).ok();
+    });
+}
+
+#[test]
 fn a_killed_coordinator_goes_on_where_it_was() {
     survives(|cluster| {
         cluster.kill_coordinator();

@@ -14,7 +14,9 @@ pub mod explain;
 pub mod extend;
 pub mod logs;
 pub mod ls;
+pub mod pause;
 pub mod plan;
+pub mod resume;
 pub mod retry;
 pub mod show;
 pub mod submit;
@@ -52,6 +54,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Logs(options) => options.run(global).await,
         Command::Explain(options) => options.run(global).await,
         Command::Cancel(options) => options.run(global).await,
+        Command::Pause(options) => options.run(global).await,
+        Command::Resume(options) => options.run(global).await,
         Command::Extend(options) => options.run(global).await,
         Command::Retry(options) => options.run(global).await,
         Command::Compare(options) => options.run(global).await,

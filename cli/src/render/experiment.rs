@@ -1,6 +1,6 @@
 //! What was submitted and how far it is: `ls` and `show`.
 
-use ceteris_shared::document::{Experiment, Experiments, Ledger, NamedDigest, Run};
+use ceteris_shared::document::{Experiment, Experiments, Ledger, NamedDigest, Run, standing};
 
 use super::{duration, number, score, stages};
 use crate::output::{ReadOut, Table, count};
@@ -15,7 +15,7 @@ impl ReadOut for Experiments {
             table.row([
                 row.id.short(),
                 row.name.clone(),
-                row.state.name().to_owned(),
+                standing(row.state, row.paused),
                 row.runs.to_string(),
                 format!("{}/{}", row.epochs_done, row.epochs_to_train),
                 row.submitted_at.to_string(),
@@ -30,7 +30,7 @@ impl ReadOut for Experiments {
             table.row([
                 row.id.to_string(),
                 row.name.clone(),
-                row.state.name().to_owned(),
+                standing(row.state, row.paused),
                 row.runs.to_string(),
                 row.epochs_done.to_string(),
                 row.epochs_to_train.to_string(),
@@ -43,7 +43,7 @@ impl ReadOut for Experiments {
 
 impl ReadOut for Experiment {
     fn text(&self) -> String {
-        let mut text = format!("{}: {}\n", self.name, self.state.name());
+        let mut text = format!("{}: {}\n", self.name, standing(self.state, self.paused));
         text += &format!("id         {}\n", self.id);
         text += &format!("submitted  {}\n", self.submitted_at);
         text += &format!("dataset    {}\n", named(&self.dataset));
@@ -187,7 +187,7 @@ pub fn headline(experiment: &Experiment) -> String {
         "{} ({}) is {}: {}, {} of {} trained",
         experiment.name,
         experiment.id.short(),
-        experiment.state.name(),
+        standing(experiment.state, experiment.paused),
         count(runs, "run"),
         experiment.epochs_done,
         count(experiment.epochs_to_train, "epoch"),

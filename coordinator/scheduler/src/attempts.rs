@@ -10,7 +10,7 @@ use ceteris_shared::{
 
 use crate::{
     AttemptEnd, Change, CommittedEpoch, CommittedStep, Outcome, Rejection, Report, SavedStep, Scheduler, State,
-    Timestamp,
+    StopReason, Timestamp,
     scheduler::{Effects, Segment},
 };
 
@@ -77,8 +77,12 @@ impl Scheduler {
         if let State::Running { epoch, .. } = &mut state {
             *epoch = next;
         }
+        let (running, experiment) = (matches!(state, State::Running { .. }), segment.experiment);
         effects.persist(Change::EpochCommitted { attempt, committed, at: now });
         self.set_state(attempt.segment, state, now, effects);
+        if running && !last && self.is_paused(experiment) {
+            self.stop(now, attempt.segment, StopReason::Paused, effects);
+        }
         if last {
             for child in children {
                 self.release(now, child, effects);
@@ -160,8 +164,11 @@ impl Scheduler {
         segment.last_end = Some(end.clone());
         let state = if segment.all_committed() {
             State::Done(Outcome::Completed)
-        } else if matches!(segment.state, State::Stopping { .. }) {
-            State::Done(Outcome::Cancelled)
+        } else if let State::Stopping { reason, .. } = segment.state {
+            match reason {
+                StopReason::Cancelled => State::Done(Outcome::Cancelled),
+                StopReason::Paused => State::Queued { not_before: now },
+            }
         } else {
             match end {
                 AttemptEnd::Failed { cause: FailureCause::Infrastructure, message } => {

@@ -108,6 +108,13 @@ pub enum Change {
         /// When the coordinator knew.
         at: Timestamp,
     },
+    /// Nothing of an experiment is started for now.
+    ExperimentPaused {
+        /// Which.
+        experiment: ExperimentId,
+        /// Since when; `None` when it goes on.
+        since: Option<Timestamp>,
+    },
     /// Nothing more of an experiment is wanted.
     ExperimentCancelled {
         /// Which.
@@ -129,7 +136,7 @@ impl Change {
             | Self::AttemptEnded { attempt, .. }
             | Self::StepCommitted { attempt, .. }
             | Self::EpochCommitted { attempt, .. } => Some(attempt.segment),
-            Self::ExperimentCancelled { .. } => None,
+            Self::ExperimentPaused { .. } | Self::ExperimentCancelled { .. } => None,
         }
     }
 }

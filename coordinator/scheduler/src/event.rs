@@ -16,6 +16,10 @@ pub enum Event {
     ExperimentSubmitted(Box<Submission>),
     /// Nothing more of an experiment is wanted.
     CancelExperiment(ExperimentId),
+    /// Nothing of an experiment is to be started for now; what is running stops after its epoch.
+    PauseExperiment(ExperimentId),
+    /// A paused experiment goes on.
+    ResumeExperiment(ExperimentId),
     /// What failed of an experiment is to be tried again; what diverged would diverge again.
     RetryExperiment(ExperimentId),
     /// A worker's stream is open.

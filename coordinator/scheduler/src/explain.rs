@@ -7,7 +7,7 @@ use ceteris_shared::{
     trainer::FailureCause,
 };
 
-use crate::{AttemptEnd, Outcome, Scheduler, State, Timestamp, scheduler::Segment};
+use crate::{AttemptEnd, Outcome, Scheduler, State, StopReason, Timestamp, scheduler::Segment};
 
 /// A segment's place and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Explanation {
 pub enum Why {
     /// The segment that it continues is not trained yet.
     ParentNotTrained { parent: SegmentId, committed: usize, epochs: usize },
+    /// The experiment is paused.
+    Paused,
     /// It waits after failures.
     BackingOff { wait: std::time::Duration, failures: u32, losses: u32 },
     /// No worker is connected.
@@ -42,8 +44,8 @@ pub enum Why {
     NoFreeSlot { workers: usize, slots: usize, ahead: usize },
     /// A worker has it. One that is not connected keeps it until its lease ends, in `left`.
     OnWorker { worker: WorkerId, connected: bool, left: std::time::Duration },
-    /// It was cancelled while a worker had it, which has `left` to obey.
-    Stopping { worker: WorkerId, left: std::time::Duration },
+    /// It was cancelled or paused while a worker had it, which has `left` to obey.
+    Stopping { worker: WorkerId, left: std::time::Duration, reason: StopReason },
     /// How it ended.
     Ended(Outcome),
 }
@@ -75,6 +77,7 @@ impl Scheduler {
                     self.segments.get(parent).map_or((0, 0), |p| (p.committed.len(), p.work.epochs.len()));
                 Why::ParentNotTrained { parent: *parent, committed, epochs }
             }
+            State::Queued { .. } if self.is_paused(segment.experiment) => Why::Paused,
             State::Queued { not_before } if *not_before > now => {
                 Why::BackingOff { wait: not_before.since(now), failures: segment.failures, losses: segment.losses }
             }
@@ -92,7 +95,9 @@ impl Scheduler {
                 let connected = self.workers.get(worker).is_some_and(|worker| worker.connection.is_some());
                 Why::OnWorker { worker: *worker, connected, left: lease.since(now) }
             }
-            State::Stopping { worker, deadline, .. } => Why::Stopping { worker: *worker, left: deadline.since(now) },
+            State::Stopping { worker, deadline, reason, .. } => {
+                Why::Stopping { worker: *worker, left: deadline.since(now), reason: *reason }
+            }
             State::Done(outcome) => Why::Ended(outcome.clone()),
         }
     }
@@ -112,6 +117,7 @@ impl fmt::Display for Why {
                  attempts in a row",
                 wait.as_secs_f64()
             ),
+            Self::Paused => f.write_str("the experiment is paused: `ceteris resume` lets it go on"),
             Self::NoWorker => f.write_str("ready, but no worker is connected: start `ceteris-worker`"),
             Self::NoFreeSlot { workers, slots, ahead } => write!(
                 f,
@@ -124,9 +130,13 @@ impl fmt::Display for Why {
                 worker.short(),
                 left.as_secs_f64()
             ),
-            Self::Stopping { worker, left } => {
-                write!(f, "cancelled; worker {} has {:.0} s left to stop", worker.short(), left.as_secs_f64())
-            }
+            Self::Stopping { worker, left, reason } => write!(
+                f,
+                "{}; worker {} has {:.0} s left to stop",
+                if *reason == StopReason::Paused { "paused" } else { "cancelled" },
+                worker.short(),
+                left.as_secs_f64()
+            ),
             Self::Ended(Outcome::Completed) => f.write_str("every epoch is committed"),
             Self::Ended(Outcome::Cancelled) => f.write_str("the experiment was cancelled"),
             Self::Ended(Outcome::Failed { cause: FailureCause::Diverged, message }) => {

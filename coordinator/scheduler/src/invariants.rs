@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use ceteris_shared::ids::SegmentId;
 
-use crate::{Outcome, Scheduler, State, scheduler::Segment};
+use crate::{Outcome, Scheduler, State, StopReason, scheduler::Segment};
 
 /// Something that must hold of a segment, and does not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +30,7 @@ impl Scheduler {
                 leases.insert((live.until, id));
                 held.insert((live.worker, id));
             }
-            if matches!(segment.state, State::Queued { .. }) {
+            if matches!(segment.state, State::Queued { .. }) && !self.is_paused(segment.experiment) {
                 queued.insert(id);
             }
         }
@@ -39,7 +39,7 @@ impl Scheduler {
         let indexes = [
             (leases == self.leases, "the index of leases is that of live attempts"),
             (held == indexed_held.collect(), "each worker holds exactly its live attempts"),
-            (queued == indexed_queued.collect(), "the queue is the queued segments"),
+            (queued == indexed_queued.collect(), "the queue is the queued segments that are not paused"),
             (queued.len() == self.ready.len() + self.delayed.len(), "a segment is queued once"),
         ];
         let first = self.segments.keys().next().copied();
@@ -78,7 +78,9 @@ impl Scheduler {
             State::Running { attempt, epoch, .. } => {
                 parent_trained && *attempt == segment.attempts && *epoch == segment.next_epoch()
             }
-            State::Stopping { attempt, .. } => *attempt == segment.attempts && cancelled,
+            State::Stopping { attempt, reason, .. } => {
+                *attempt == segment.attempts && cancelled == (*reason == StopReason::Cancelled)
+            }
             State::Done(Outcome::Completed) => segment.all_committed(),
             State::Done(Outcome::Cancelled) => cancelled && !segment.all_committed(),
             State::Done(Outcome::Failed { .. }) => !segment.all_committed(),
@@ -91,7 +93,7 @@ impl Scheduler {
             State::Waiting { .. } => "what waits continues something that is not trained yet",
             State::Queued { .. } => "what is queued can be trained and has epochs left",
             State::Assigned { .. } | State::Running { .. } => "a live attempt is the last one, and its epoch the next",
-            State::Stopping { .. } => "only what was cancelled is being stopped",
+            State::Stopping { .. } => "only what was cancelled or paused is being stopped",
             State::Done(_) => "what has ended ended for a reason",
         })
     }

@@ -6,7 +6,7 @@
 //! What peers say is refused with a typed [`Rejection`] and never panics; what must hold of the scheduler itself is
 //! written down once, in [`Scheduler::check_invariants`].
 //!
-//! Where to look: `scheduler` owns the data and its indexes, `submit` takes, cancels and retries experiments, `workers` connects
+//! Where to look: `scheduler` owns the data and its indexes, `submit` takes, pauses, cancels and retries experiments, `workers` connects
 //! and loses workers, `attempts` judges what they report, `assign` gives work away.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]

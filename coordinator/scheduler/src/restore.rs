@@ -25,6 +25,8 @@ pub struct SavedExperiment {
     pub submission: Submission,
     /// True when nothing more of it is wanted.
     pub cancelled: bool,
+    /// True when nothing of it is started for now.
+    pub paused: bool,
     /// As many as its plan has, in the plan's order.
     pub segments: Vec<SavedSegment>,
 }
@@ -96,7 +98,7 @@ impl Scheduler {
             }
             let ids = scheduler.add(saved.submission);
             if let Some(known) = scheduler.experiments.get_mut(&experiment) {
-                known.cancelled = saved.cancelled;
+                (known.cancelled, known.paused) = (saved.cancelled, saved.paused);
             }
             for (id, saved) in ids.into_iter().zip(saved.segments) {
                 if let Some(segment) = scheduler.segments.get_mut(&id) {

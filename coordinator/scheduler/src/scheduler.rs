@@ -63,6 +63,8 @@ pub(crate) struct Order {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Experiment {
     pub(crate) cancelled: bool,
+    /// Nothing of it is in the queue, whatever its segments' states say.
+    pub(crate) paused: bool,
     /// In the plan's order.
     pub(crate) segments: Vec<SegmentId>,
     pub(crate) dataset: Digest,
@@ -137,9 +139,9 @@ pub struct Scheduler {
     pub(crate) runs: BTreeMap<RunId, Vec<SegmentId>>,
     pub(crate) segments: BTreeMap<SegmentId, Segment>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
-    /// Queued, and no longer backing off.
+    /// Queued, not paused, and no longer backing off.
     pub(crate) ready: BTreeSet<(Order, SegmentId)>,
-    /// Queued, and backing off.
+    /// Queued, not paused, and backing off.
     pub(crate) delayed: BTreeSet<(Timestamp, SegmentId)>,
     /// Leases and deadlines of live attempts.
     pub(crate) leases: BTreeSet<(Timestamp, SegmentId)>,
@@ -168,6 +170,8 @@ impl Scheduler {
         match event {
             Event::ExperimentSubmitted(submission) => self.submit(now, *submission, &mut effects),
             Event::CancelExperiment(experiment) => self.cancel(now, experiment, &mut effects),
+            Event::PauseExperiment(experiment) => self.pause(now, experiment, &mut effects),
+            Event::ResumeExperiment(experiment) => self.resume(now, experiment, &mut effects),
             Event::RetryExperiment(experiment) => self.retry(now, experiment, &mut effects),
             Event::WorkerConnected(connected) => self.connect(now, connected, &mut effects),
             Event::WorkerDisconnected { worker, session } => self.disconnect(worker, session),
@@ -209,6 +213,11 @@ impl Scheduler {
         Some(known.segments.iter().all(|id| self.segments.get(id).is_none_or(|segment| segment.state.is_done())))
     }
 
+    /// Whether an experiment is paused; false when it is not known.
+    pub fn is_paused(&self, experiment: ExperimentId) -> bool {
+        self.experiments.get(&experiment).is_some_and(|experiment| experiment.paused)
+    }
+
     /// Whether an experiment was cancelled; `None` when it is not known.
     pub fn is_cancelled(&self, experiment: ExperimentId) -> Option<bool> {
         self.experiments.get(&experiment).map(|experiment| experiment.cancelled)
@@ -237,7 +246,7 @@ impl Scheduler {
         self.index(id, now);
     }
 
-    fn unindex(&mut self, id: SegmentId) {
+    pub(crate) fn unindex(&mut self, id: SegmentId) {
         let Some(segment) = self.segments.get(&id) else { return };
         match &segment.state {
             State::Queued { not_before } => {
@@ -260,6 +269,7 @@ impl Scheduler {
     pub(crate) fn index(&mut self, id: SegmentId, now: Timestamp) {
         let Some(segment) = self.segments.get(&id) else { return };
         match &segment.state {
+            State::Queued { .. } if self.is_paused(segment.experiment) => {}
             State::Queued { not_before } if *not_before > now => {
                 self.delayed.insert((*not_before, id));
             }

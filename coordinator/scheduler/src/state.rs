@@ -60,6 +60,8 @@ pub enum State {
 pub enum StopReason {
     /// The experiment was cancelled.
     Cancelled,
+    /// The experiment was paused.
+    Paused,
 }
 
 /// How a segment ended.

@@ -1,4 +1,4 @@
-//! Experiments come, are cancelled and are tried again.
+//! Experiments come, pause, are cancelled and are tried again.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use ceteris_shared::{
 };
 
 use crate::{
-    Change, Message, Outcome, Rejection, Scheduler, State, StopReason, Submission, Timestamp,
+    Change, Live, Message, Outcome, Rejection, Scheduler, State, StopReason, Submission, Timestamp,
     scheduler::{Effects, Experiment, Order, Segment, check_plan},
 };
 
@@ -83,8 +83,10 @@ impl Scheduler {
             self.segments.insert(segment.id, record);
         }
         self.submissions += 1;
-        self.experiments
-            .insert(experiment, Experiment { cancelled: false, segments: ids.clone(), dataset, external, init });
+        self.experiments.insert(
+            experiment,
+            Experiment { cancelled: false, paused: false, segments: ids.clone(), dataset, external, init },
+        );
         ids
     }
 
@@ -136,13 +138,60 @@ impl Scheduler {
             }
             // Everything is trained: let it say so.
             State::Running { .. } if segment.all_committed() => {}
-            State::Assigned { attempt, worker, .. } | State::Running { attempt, worker, .. } => {
-                let deadline = now.after(self.config.lease);
+            State::Assigned { .. } | State::Running { .. } => self.stop(now, id, StopReason::Cancelled, effects),
+            State::Stopping { attempt, worker, deadline, .. } => {
                 let state = State::Stopping { attempt, worker, deadline, reason: StopReason::Cancelled };
                 self.set_state(id, state, now, effects);
-                self.send(worker, Message::Stop(Attempt { segment: id, number: attempt }), effects);
             }
-            State::Stopping { .. } | State::Done(_) => {}
+            State::Done(_) => {}
+        }
+    }
+
+    /// Tells the worker that has a segment's live attempt to stop it.
+    pub(crate) fn stop(&mut self, now: Timestamp, id: SegmentId, reason: StopReason, effects: &mut Effects) {
+        let live = self.segments.get(&id).and_then(|segment| segment.state.live());
+        let Some(Live { attempt, worker, .. }) = live else { return };
+        let state = State::Stopping { attempt, worker, deadline: now.after(self.config.lease), reason };
+        self.set_state(id, state, now, effects);
+        self.send(worker, Message::Stop(Attempt { segment: id, number: attempt }), effects);
+    }
+
+    /// What has not begun does not begin; what is running is stopped when its epoch is committed.
+    pub(crate) fn pause(&mut self, now: Timestamp, experiment: ExperimentId, effects: &mut Effects) {
+        let ended = self.has_ended(experiment);
+        let Some(known) = self.experiments.get_mut(&experiment) else {
+            return effects.reject(Rejection::UnknownExperiment { experiment });
+        };
+        if known.cancelled || ended == Some(true) {
+            return effects.reject(Rejection::ExperimentEnded { experiment });
+        }
+        if std::mem::replace(&mut known.paused, true) {
+            return;
+        }
+        let segments = known.segments.clone();
+        effects.persist(Change::ExperimentPaused { experiment, since: Some(now) });
+        for id in segments {
+            match self.segments.get(&id).map(|segment| &segment.state) {
+                Some(State::Queued { .. }) => self.unindex(id),
+                Some(State::Assigned { .. }) => self.stop(now, id, StopReason::Paused, effects),
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn resume(&mut self, now: Timestamp, experiment: ExperimentId, effects: &mut Effects) {
+        let Some(known) = self.experiments.get_mut(&experiment) else {
+            return effects.reject(Rejection::UnknownExperiment { experiment });
+        };
+        if !std::mem::replace(&mut known.paused, false) {
+            return;
+        }
+        let segments = known.segments.clone();
+        effects.persist(Change::ExperimentPaused { experiment, since: None });
+        for id in segments {
+            if matches!(self.segments.get(&id).map(|segment| &segment.state), Some(State::Queued { .. })) {
+                self.index(id, now);
+            }
         }
     }
 }

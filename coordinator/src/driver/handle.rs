@@ -34,6 +34,12 @@ pub(super) enum Command {
         experiment: ExperimentId,
         reply: oneshot::Sender<Result<Cancelled, Error>>,
     },
+    Pause {
+        experiment: ExperimentId,
+        /// Or let it go on.
+        pause: bool,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
     Retry {
         experiment: ExperimentId,
         reply: oneshot::Sender<Result<(), Error>>,
@@ -151,6 +157,8 @@ pub enum Error {
     Conflict(ExperimentId),
     #[error("`{field}` is not pinned to a digest: name a {what} that is registered")]
     Unpinned { field: &'static str, what: &'static str },
+    #[error("experiment {0} has ended already, so there is nothing to pause")]
+    Ended(ExperimentId),
     #[error(
         "nothing of experiment {0} failed in a way that trying again could mend; what diverged would diverge again, and what was \
          cancelled is submitted again: all that is trained is taken"
@@ -183,6 +191,22 @@ impl Handle {
     /// [`Error::UnknownExperiment`], [`Error::Closed`].
     pub async fn cancel(&self, experiment: ExperimentId) -> Result<Cancelled, Error> {
         self.ask(|reply| Command::Cancel { experiment, reply }).await?
+    }
+
+    /// Starts nothing of an experiment for now, and stops what is running after its epoch. Returns after the commit.
+    ///
+    /// # Errors
+    /// [`Error::UnknownExperiment`], [`Error::Ended`], [`Error::Closed`].
+    pub async fn pause(&self, experiment: ExperimentId) -> Result<(), Error> {
+        self.ask(|reply| Command::Pause { experiment, pause: true, reply }).await?
+    }
+
+    /// Lets a paused experiment go on; one that is not paused is left alone. Returns after the commit.
+    ///
+    /// # Errors
+    /// [`Error::UnknownExperiment`], [`Error::Closed`].
+    pub async fn resume(&self, experiment: ExperimentId) -> Result<(), Error> {
+        self.ask(|reply| Command::Pause { experiment, pause: false, reply }).await?
     }
 
     /// Tries again what failed of an experiment. Returns after the commit.

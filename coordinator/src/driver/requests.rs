@@ -26,6 +26,9 @@ impl Driver {
             Command::Cancel { experiment, reply } => {
                 let _ = reply.send(self.cancel(experiment).await?);
             }
+            Command::Pause { experiment, pause, reply } => {
+                let _ = reply.send(self.pause(experiment, pause).await?);
+            }
             Command::Retry { experiment, reply } => {
                 let _ = reply.send(self.retry(experiment).await?);
             }
@@ -67,7 +70,8 @@ impl Driver {
         }
         let SubmitRequest { experiment: id, spec, source, pins, plan } = request;
         let submitted_at = self.clock.now();
-        let record = ExperimentRecord { id, spec, source, pins, plan, submitted_at, cancelled_at: None };
+        let record =
+            ExperimentRecord { id, spec, source, pins, plan, submitted_at, cancelled_at: None, paused_at: None };
         self.carry_out(vec![Change::Experiment(Box::new(record))], decided).await?;
         tracing::info!(experiment = %id, "submitted");
         Ok(Ok(Submitted::New))
@@ -82,6 +86,18 @@ impl Driver {
         let rejections = self.handle(Event::CancelExperiment(experiment)).await?;
         let ended = rejections.iter().any(|rejection| matches!(rejection, Rejection::ExperimentEnded { .. }));
         Ok(Ok(if ended { Cancelled::Ended } else { Cancelled::Now }))
+    }
+
+    async fn pause(&mut self, experiment: ExperimentId, pause: bool) -> Result<Result<(), Error>, store::Error> {
+        let event = if pause { Event::PauseExperiment(experiment) } else { Event::ResumeExperiment(experiment) };
+        let rejections = self.handle(event).await?;
+        // What is paused has no running segment that would say so.
+        let _ = self.changes.send(experiment);
+        Ok(match rejections.first() {
+            None => Ok(()),
+            Some(Rejection::UnknownExperiment { .. }) => Err(Error::UnknownExperiment(experiment)),
+            Some(_) => Err(Error::Ended(experiment)),
+        })
     }
 
     async fn retry(&mut self, experiment: ExperimentId) -> Result<Result<(), Error>, store::Error> {

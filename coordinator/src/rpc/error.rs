@@ -95,9 +95,10 @@ fn driver_code(error: &driver::Error) -> Code {
         driver::Error::Closed => Code::Unavailable,
         driver::Error::UnknownExperiment(_) | driver::Error::UnknownRun(_) => Code::NotFound,
         driver::Error::Conflict(_) => Code::AlreadyExists,
-        driver::Error::Unpinned { .. } | driver::Error::NothingFailed(_) | driver::Error::Plan(_) => {
-            Code::InvalidArgument
-        }
+        driver::Error::Unpinned { .. }
+        | driver::Error::Ended(_)
+        | driver::Error::NothingFailed(_)
+        | driver::Error::Plan(_) => Code::InvalidArgument,
     }
 }
 

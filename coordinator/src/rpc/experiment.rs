@@ -34,6 +34,17 @@ impl Service {
         self.show(&experiment.id.to_string()).await
     }
 
+    /// Pauses an experiment, or lets it go on.
+    pub(super) async fn pause(&self, reference: &str, pause: bool) -> Result<Experiment, Error> {
+        let experiment = self.store.find_experiment(reference).await?;
+        if pause {
+            self.driver.pause(experiment.id).await?
+        } else {
+            self.driver.resume(experiment.id).await?
+        }
+        self.show(&experiment.id.to_string()).await
+    }
+
     /// Tries again what failed.
     pub(super) async fn retry(&self, reference: &str) -> Result<Experiment, Error> {
         let experiment = self.store.find_experiment(reference).await?;
@@ -87,6 +98,7 @@ impl Service {
 fn row(summary: ExperimentSummary) -> ExperimentRow {
     ExperimentRow {
         state: summary_state(&summary.segments),
+        paused: summary.paused_at.is_some(),
         id: summary.id,
         name: summary.name,
         submitted_at: moment(summary.submitted_at),

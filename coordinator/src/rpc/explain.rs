@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ceteris_scheduler::{AttemptEnd, Explanation, Outcome, State as Scheduled, Why};
+use ceteris_scheduler::{AttemptEnd, Explanation, Outcome, State as Scheduled, StopReason, Why};
 use ceteris_shared::{
     document,
     ids::{Epoch, WorkerId},
@@ -72,10 +72,12 @@ fn why(why: &Why, names: &HashMap<WorkerId, String>) -> String {
             name(worker),
             left.as_secs_f64()
         ),
-        Why::Stopping { worker, left } => {
-            format!("cancelled; worker {} has {:.0} s left to stop", name(worker), left.as_secs_f64())
+        Why::Stopping { worker, left, reason } => {
+            let why = if *reason == StopReason::Paused { "paused" } else { "cancelled" };
+            format!("{why}; worker {} has {:.0} s left to stop", name(worker), left.as_secs_f64())
         }
         Why::ParentNotTrained { .. }
+        | Why::Paused
         | Why::BackingOff { .. }
         | Why::NoWorker
         | Why::NoFreeSlot { .. }
@@ -86,7 +88,7 @@ fn why(why: &Why, names: &HashMap<WorkerId, String>) -> String {
 fn ended(end: &AttemptEnd) -> String {
     match end {
         AttemptEnd::Finished => "finished".to_owned(),
-        AttemptEnd::Stopped => "stopped, because its worker was shut down".to_owned(),
+        AttemptEnd::Stopped => "stopped, because its worker was shut down or the experiment paused".to_owned(),
         AttemptEnd::Failed { message, .. } => format!("failed: {}", sentence(message)),
         AttemptEnd::Lost => "was lost: its worker was not heard of in time".to_owned(),
     }

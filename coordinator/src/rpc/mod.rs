@@ -167,6 +167,14 @@ impl coordinator_server::Coordinator for Service {
         answer(self.extend(reference("experiment", &experiment)?, epochs, extension, &name).await)
     }
 
+    async fn pause(&self, request: Request<v1::ExperimentRequest>) -> Answer<v1::Document> {
+        answer(self.pause(reference("experiment", &request.into_inner().experiment)?, true).await)
+    }
+
+    async fn resume(&self, request: Request<v1::ExperimentRequest>) -> Answer<v1::Document> {
+        answer(self.pause(reference("experiment", &request.into_inner().experiment)?, false).await)
+    }
+
     async fn retry(&self, request: Request<v1::ExperimentRequest>) -> Answer<v1::Document> {
         answer(self.retry(reference("experiment", &request.into_inner().experiment)?).await)
     }

@@ -128,6 +128,7 @@ pub(super) fn experiment(known: &Known, series: &[SeriesPoint], now: &Now) -> Ex
         id: *id,
         name: spec.name.clone(),
         state: known.state(),
+        paused: known.experiment.paused_at.is_some(),
         submitted_at: moment(*submitted_at),
         budget: spec.budget.epochs,
         dataset: NamedDigest { name: spec.data.dataset.clone(), digest: pins.dataset },

@@ -43,7 +43,7 @@ pub(crate) fn experiment(id: u128, name: &str) -> ExperimentRecord {
     let pins = Pins { dataset: Some(Digest::of(b"data set")), ..Pins::default() };
     let plan = plan(id, &spec, &pins).expect("it can be planned");
     let source = SPEC.to_owned();
-    ExperimentRecord { id, spec, source, pins, plan, submitted_at: Timestamp(7), cancelled_at: None }
+    ExperimentRecord { id, spec, source, pins, plan, submitted_at: Timestamp(7), cancelled_at: None, paused_at: None }
 }
 
 fn environment() -> Environment {
@@ -227,6 +227,7 @@ pub(super) async fn every_state_is_stored(store: &impl Store) {
         State::Assigned { attempt, worker, lease: until },
         State::Running { attempt, worker, lease: until, epoch: Epoch(2) },
         State::Stopping { attempt, worker, deadline: until, reason: ceteris_scheduler::StopReason::Cancelled },
+        State::Stopping { attempt, worker, deadline: until, reason: ceteris_scheduler::StopReason::Paused },
         State::Done(Outcome::Completed),
         State::Done(Outcome::Cancelled),
         State::Done(Outcome::Blocked { by: other }),
@@ -251,6 +252,17 @@ pub(super) async fn a_commit_is_all_or_nothing(store: &impl Store) {
     let again = Change::Experiment(Box::new(record.clone()));
     store.commit(&[Change::Scheduler(cancelled), again]).await.expect_err("an id is used twice");
     assert_eq!(store.find_experiment("example").await.expect("it is there").cancelled_at, None);
+}
+
+pub(super) async fn a_pause_is_stored_until_its_end(store: &impl Store) {
+    let record = experiment(1, "example");
+    let mut run = Run::of(store, &record).await;
+    for (event, paused) in [(Event::PauseExperiment(record.id), true), (Event::ResumeExperiment(record.id), false)] {
+        run.handle(vec![], event).await;
+        assert_eq!(store.snapshot().await.expect("it is read").experiments[0].paused, paused);
+        assert_eq!(store.find_experiment("example").await.expect("it is there").paused_at.is_some(), paused);
+        assert_eq!(store.experiments().await.expect("they are read")[0].paused_at.is_some(), paused);
+    }
 }
 
 pub(super) async fn an_epoch_is_read_once(store: &impl Store) {

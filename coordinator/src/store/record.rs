@@ -49,6 +49,8 @@ pub struct ExperimentRecord {
     pub submitted_at: Timestamp,
     /// When nothing more of it was wanted.
     pub cancelled_at: Option<Timestamp>,
+    /// Since when nothing of it is started; none where it goes on.
+    pub paused_at: Option<Timestamp>,
 }
 
 /// A line of the list of experiments.
@@ -62,6 +64,8 @@ pub struct ExperimentSummary {
     pub submitted_at: Timestamp,
     /// When nothing more of it was wanted.
     pub cancelled_at: Option<Timestamp>,
+    /// Since when nothing of it is started; none where it goes on.
+    pub paused_at: Option<Timestamp>,
     /// Number of runs.
     pub runs: u64,
     /// Number of segments in each state, by [`State::name`]; states without any are absent.

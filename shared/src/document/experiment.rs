@@ -30,6 +30,8 @@ pub struct ExperimentRow {
     pub name: String,
     /// How far it is.
     pub state: State,
+    /// Whether nothing of it is started for now.
+    pub paused: bool,
     /// When it was submitted.
     pub submitted_at: Timestamp,
     /// How many runs.
@@ -54,6 +56,12 @@ pub enum State {
     Failed,
     /// It was cancelled before it was done.
     Cancelled,
+}
+
+/// A state in words; what is paused says so until it ends.
+pub fn standing(state: State, paused: bool) -> String {
+    let told = if paused && !state.is_terminal() { ", paused" } else { "" };
+    format!("{}{told}", state.name())
 }
 
 impl State {
@@ -87,6 +95,8 @@ pub struct Experiment {
     pub name: String,
     /// How far it is.
     pub state: State,
+    /// Whether nothing of it is started for now.
+    pub paused: bool,
     /// When it was submitted.
     pub submitted_at: Timestamp,
     /// Epochs that every arm spends.

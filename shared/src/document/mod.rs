@@ -28,7 +28,7 @@ pub use comparison::{
 };
 pub use experiment::{
     Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, Ledger, Live, NamedDigest, Run, RunSpent,
-    SegmentRow, SegmentState, SeriesPoint, State,
+    SegmentRow, SegmentState, SeriesPoint, State, standing,
 };
 pub use plan::{PinState, Pinned, Plan, PlanArm, PlanContrast, Unresolved};
 

@@ -351,3 +351,36 @@ fn what_failed_is_tried_again_and_what_it_blocked_waits_for_it() {
     f.handle(Event::RetryExperiment(ExperimentId(Uuid::from_u128(50))));
     assert!(matches!(f.rejections()[..], [Rejection::UnknownExperiment { .. }]));
 }
+
+#[test]
+fn a_paused_experiment_stops_after_its_epoch_and_goes_on_from_there() {
+    let mut f = Fixture::submitted();
+    let experiment = submission(0).experiment;
+    f.connect(0, 0, 2, &[]);
+    let [first, second] = [0, 2].map(|index| Attempt { segment: f.segment(index), number: 1 });
+    f.report(0, first, Report::Started);
+    f.handle(Event::PauseExperiment(experiment));
+    assert_eq!(f.sent(0), [Message::Stop(second)], "what has not begun need not begin");
+    assert!(matches!(f.state(0), State::Running { .. }));
+    f.commit(0, first, 1);
+    assert_eq!(f.sent(0), [Message::Stop(first)]);
+    for attempt in [first, second] {
+        f.report(0, attempt, Report::Stopped);
+    }
+    assert_eq!(f.scheduler.held_by(f.worker(0)).count(), 0);
+    assert_eq!(f.scheduler.explain(f.now, f.segment(0)).expect("it is known").why, Why::Paused);
+    f.advance(Duration::from_secs(3600));
+    assert_eq!(f.scheduler.next_deadline(), None, "nothing is due");
+
+    f.handle(Event::ResumeExperiment(experiment));
+    let start = f.last_start(0);
+    assert_eq!(start.attempt, Attempt { number: 2, ..second }, "in the order of the plan");
+    let starts = |message| if let Message::Start(start) = message { Some((start.attempt, start.start)) } else { None };
+    let starts: Vec<_> = f.sent(0).into_iter().filter_map(starts).collect();
+    assert_eq!(starts[0], (Attempt { number: 2, ..first }, Start::Checkpoint(manifest(first, 1))));
+    f.handle(Event::PauseExperiment(experiment));
+    f.handle(Event::CancelExperiment(experiment));
+    assert!(matches!(f.state(2), State::Stopping { reason: StopReason::Cancelled, .. }));
+    f.handle(Event::PauseExperiment(experiment));
+    assert_eq!(f.rejections(), [Rejection::ExperimentEnded { experiment }]);
+}

@@ -93,7 +93,12 @@ impl World {
             && !self.stored.experiments.iter().any(|known| known.submission.experiment == submission.experiment)
         {
             let submission = (**submission).clone();
-            self.stored.experiments.push(SavedExperiment { submission, cancelled: false, segments: vec![] });
+            self.stored.experiments.push(SavedExperiment {
+                submission,
+                cancelled: false,
+                paused: false,
+                segments: vec![],
+            });
         }
         let speaker = if let Event::AttemptReported { worker, .. } = event { Some(worker) } else { None };
         let mut twin = self.scheduler.clone();
@@ -136,6 +141,7 @@ impl World {
             Change::SegmentAdded { .. }
             | Change::EpochReused { .. }
             | Change::SegmentChanged { .. }
+            | Change::ExperimentPaused { .. }
             | Change::ExperimentCancelled { .. } => return,
         };
         assert_eq!(attempt.number, self.saved(attempt.segment).attempts, "{change:?}");
@@ -190,6 +196,10 @@ impl World {
             // The step stays stored; restoring leaves it out.
             Change::EpochCommitted { attempt, committed, .. } => {
                 self.saved(attempt.segment).committed.push(committed.manifest);
+            }
+            Change::ExperimentPaused { experiment, since } => {
+                let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
+                known.expect("it is stored").paused = since.is_some();
             }
             Change::ExperimentCancelled { experiment, .. } => {
                 let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
@@ -309,6 +319,8 @@ impl World {
         match step {
             Step::Submit(index) => self.handle(Event::ExperimentSubmitted(Box::new(submission(index.into())))),
             Step::Cancel(index) => self.handle(Event::CancelExperiment(ExperimentId(Uuid::from_u128(index.into())))),
+            Step::Pause(index) => self.handle(Event::PauseExperiment(ExperimentId(Uuid::from_u128(index.into())))),
+            Step::Resume(index) => self.handle(Event::ResumeExperiment(ExperimentId(Uuid::from_u128(index.into())))),
             Step::Retry(index) => self.handle(Event::RetryExperiment(ExperimentId(Uuid::from_u128(index.into())))),
             Step::Connect { worker, slots, threads, forget, claim } => {
                 self.connect(worker, slots, threads, forget, &claim);
@@ -344,6 +356,9 @@ impl World {
             self.step(Step::Disconnect { worker: index, current: true });
         }
         self.connect(0, 2, 1, true, &[]);
+        for index in 0..2 {
+            self.handle(Event::ResumeExperiment(submission(index).experiment));
+        }
         for _ in 0..400 {
             while !self.peers[0].tasks.is_empty() {
                 self.work(0, None);

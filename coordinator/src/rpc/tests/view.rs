@@ -57,7 +57,19 @@ fn submitted() -> Known {
     };
     let segments = plan.segments.iter().enumerate().map(record).collect();
     let (source, submitted_at) = (text.to_owned(), Timestamp(1_732_292_100_250));
-    Known { experiment: ExperimentRecord { id, spec, source, pins, plan, submitted_at, cancelled_at: None }, segments }
+    Known {
+        experiment: ExperimentRecord {
+            id,
+            spec,
+            source,
+            pins,
+            plan,
+            submitted_at,
+            cancelled_at: None,
+            paused_at: None,
+        },
+        segments,
+    }
 }
 
 fn environment() -> Environment {

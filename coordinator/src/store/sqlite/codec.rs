@@ -95,8 +95,11 @@ pub(super) fn state_columns(state: &State) -> StateColumns {
     let name = StateColumns { state: state.name(), ..StateColumns::default() };
     if let Some(live) = state.live() {
         let epoch = if let State::Running { epoch, .. } = state { Some(int(epoch.0)) } else { None };
-        let cause =
-            if let State::Stopping { reason: StopReason::Cancelled, .. } = state { Some("cancelled") } else { None };
+        let cause = match state {
+            State::Stopping { reason: StopReason::Cancelled, .. } => Some("cancelled"),
+            State::Stopping { reason: StopReason::Paused, .. } => Some("paused"),
+            _ => None,
+        };
         let (attempt, worker, until) =
             (Some(int(live.attempt)), Some(live.worker.to_string()), Some(int(live.until.0)));
         return StateColumns { attempt, worker, until, epoch, cause, ..name };
@@ -133,7 +136,10 @@ pub(super) fn state_of(row: &SqliteRow) -> Result<State, Fault> {
             attempt: row.number("attempt")?,
             worker: row.parsed("worker")?,
             deadline: row.time("until")?,
-            reason: StopReason::Cancelled,
+            reason: match row.optional_text("cause")?.as_deref() {
+                Some("paused") => StopReason::Paused,
+                _ => StopReason::Cancelled,
+            },
         },
         "completed" => State::Done(Outcome::Completed),
         "cancelled" => State::Done(Outcome::Cancelled),
@@ -190,6 +196,7 @@ pub(super) fn experiment_of(row: &SqliteRow) -> Result<ExperimentRecord, Fault> 
         plan: row.document("plan")?,
         submitted_at: row.time("submitted_at")?,
         cancelled_at: row.optional_time("cancelled_at")?,
+        paused_at: row.optional_time("paused_at")?,
     })
 }
 

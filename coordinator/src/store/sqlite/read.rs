@@ -39,7 +39,7 @@ impl Sqlite {
                 .pins
                 .dataset
                 .ok_or_else(|| Fault::Damaged(format!("experiment {} is not pinned to a data set", record.id)))?;
-            let cancelled = record.cancelled_at.is_some();
+            let (cancelled, paused) = (record.cancelled_at.is_some(), record.paused_at.is_some());
             let segments = segments.remove(&record.id).unwrap_or_default();
             let submission = Submission {
                 experiment: record.id,
@@ -49,7 +49,7 @@ impl Sqlite {
                 init: record.pins.init,
                 reused: Vec::new(),
             };
-            Ok(SavedExperiment { submission, cancelled, segments })
+            Ok(SavedExperiment { submission, cancelled, paused, segments })
         });
         Ok(Snapshot { experiments: experiments.collect::<Result<_, Fault>>()? })
     }
@@ -113,7 +113,7 @@ impl Sqlite {
         for row in query(counts).fetch_all(&mut *from).await? {
             segments.entry(row.text("experiment")?).or_default().insert(row.text("state")?, row.number("count")?);
         }
-        let select = "SELECT id, name, submitted_at, cancelled_at, epochs, \
+        let select = "SELECT id, name, submitted_at, cancelled_at, paused_at, epochs, \
              (SELECT count(*) FROM runs WHERE experiment = experiments.id) AS runs, \
              (SELECT count(*) FROM segments JOIN counted ON counted.segment = segments.id \
               WHERE segments.experiment = experiments.id) AS committed \
@@ -125,6 +125,7 @@ impl Sqlite {
                 name: row.text("name")?,
                 submitted_at: row.time("submitted_at")?,
                 cancelled_at: row.optional_time("cancelled_at")?,
+                paused_at: row.optional_time("paused_at")?,
                 runs: row.number("runs")?,
                 segments: segments.remove(&row.text("id")?).unwrap_or_default(),
                 epochs: row.number("epochs")?,

@@ -25,6 +25,7 @@ contract! {
     the_last_step_is_restored_until_its_epoch_is_committed,
     every_state_is_stored,
     a_commit_is_all_or_nothing,
+    a_pause_is_stored_until_its_end,
     an_epoch_is_read_once,
     what_is_trained_counts_for_another_experiment,
     sequences_only_grow,

@@ -252,6 +252,14 @@ async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Resul
         }
         Decision::StepCommitted { attempt, committed, at } => write_step(to, *attempt, committed, *at).await,
         Decision::EpochCommitted { attempt, committed, at } => write_epoch(to, *attempt, committed, *at).await,
+        Decision::ExperimentPaused { experiment, since } => {
+            query("UPDATE experiments SET paused_at = ? WHERE id = ?")
+                .bind(since.map(|at| int(at.0)))
+                .bind(experiment.to_string())
+                .execute(to)
+                .await?;
+            Ok(())
+        }
         Decision::ExperimentCancelled { experiment, at } => {
             query("UPDATE experiments SET cancelled_at = ? WHERE id = ?")
                 .bind(int(at.0))

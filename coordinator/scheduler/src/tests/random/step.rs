@@ -9,6 +9,8 @@ use super::WORKERS;
 pub(super) enum Step {
     Submit(u8),
     Cancel(u8),
+    Pause(u8),
+    Resume(u8),
     Retry(u8),
     Connect { worker: usize, slots: u32, threads: u32, forget: bool, claim: Vec<Pick> },
     Disconnect { worker: usize, current: bool },
@@ -46,6 +48,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => (0u8..2).prop_map(Step::Submit),
         1 => (0u8..20).prop_map(Step::Cancel),
         2 => (0u8..4).prop_map(Step::Retry),
+        2 => (0u8..4).prop_map(Step::Pause),
+        1 => (0u8..4).prop_map(Step::Resume),
         4 => (worker.clone(), 0u32..4, 1u32..3, any::<bool>(), claims())
             .prop_map(|(worker, slots, threads, forget, claim)| Step::Connect { worker, slots, threads, forget, claim }),
         1 => (worker.clone(), any::<bool>()).prop_map(|(worker, current)| Step::Disconnect { worker, current }),
