@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{client, context::Global, failure::Failure, output, render};
 
-/// Pause an experiment: nothing of it is started for now, and what is running stops after its epoch.
+/// Pause an experiment: nothing of it is started until it is resumed, and what is running stops after its epoch.
 ///
 /// Nothing that is committed is lost. Workers train other experiments meanwhile.
 #[derive(Clone, Debug, Args)]

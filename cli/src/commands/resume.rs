@@ -18,7 +18,7 @@ pub struct Options {
 
 impl Options {
     /// # Errors
-    /// When there is no such experiment, it has ended, or the coordinator cannot be asked.
+    /// When there is no such experiment, or the coordinator cannot be asked.
     pub async fn run(self, global: &Global) -> Result<(), Failure> {
         let request = v1::ExperimentRequest { experiment: self.experiment };
         let answer = global.connect().await?.rpc.resume(request).await?;

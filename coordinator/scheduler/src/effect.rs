@@ -108,7 +108,7 @@ pub enum Change {
         /// When the coordinator knew.
         at: Timestamp,
     },
-    /// Nothing of an experiment is started for now.
+    /// Nothing of an experiment is started until it is resumed.
     ExperimentPaused {
         /// Which.
         experiment: ExperimentId,

@@ -16,7 +16,7 @@ pub enum Event {
     ExperimentSubmitted(Box<Submission>),
     /// Nothing more of an experiment is wanted.
     CancelExperiment(ExperimentId),
-    /// Nothing of an experiment is to be started for now; what is running stops after its epoch.
+    /// Nothing of an experiment is to be started until it is resumed; what is running stops after its epoch.
     PauseExperiment(ExperimentId),
     /// A paused experiment goes on.
     ResumeExperiment(ExperimentId),

@@ -25,7 +25,7 @@ pub struct SavedExperiment {
     pub submission: Submission,
     /// True when nothing more of it is wanted.
     pub cancelled: bool,
-    /// True when nothing of it is started for now.
+    /// True when nothing of it is started until it is resumed.
     pub paused: bool,
     /// As many as its plan has, in the plan's order.
     pub segments: Vec<SavedSegment>,

@@ -193,7 +193,8 @@ impl Handle {
         self.ask(|reply| Command::Cancel { experiment, reply }).await?
     }
 
-    /// Starts nothing of an experiment for now, and stops what is running after its epoch. Returns after the commit.
+    /// Starts nothing of an experiment until it is resumed, and stops what is running after its epoch. Returns after the
+    /// commit.
     ///
     /// # Errors
     /// [`Error::UnknownExperiment`], [`Error::Ended`], [`Error::Closed`].

@@ -30,7 +30,7 @@ pub struct ExperimentRow {
     pub name: String,
     /// How far it is.
     pub state: State,
-    /// Whether nothing of it is started for now.
+    /// Whether nothing of it is started until it is resumed.
     pub paused: bool,
     /// When it was submitted.
     pub submitted_at: Timestamp,
@@ -95,7 +95,7 @@ pub struct Experiment {
     pub name: String,
     /// How far it is.
     pub state: State,
-    /// Whether nothing of it is started for now.
+    /// Whether nothing of it is started until it is resumed.
     pub paused: bool,
     /// When it was submitted.
     pub submitted_at: Timestamp,
