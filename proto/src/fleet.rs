@@ -160,6 +160,13 @@ pub enum EventKind {
         /// What happened.
         message: String,
     },
+    /// What it was to go on from is not what was stored, or gone.
+    Damaged {
+        /// Digest of the checkpoint's manifest.
+        checkpoint: Digest,
+        /// What is wrong with it.
+        message: String,
+    },
     /// Lines that the trainer printed.
     Log(Vec<String>),
 }
@@ -190,6 +197,8 @@ pub struct EpochCommitted {
     pub predictions: Vec<(Scored, Digest)>,
     /// What it cost.
     pub spent: Spent,
+    /// [`ceteris_shared::checkpoint::Manifest::weights`]; older workers do not say it.
+    pub weights: Option<Digest>,
 }
 
 /// A message that means nothing.

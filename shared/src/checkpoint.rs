@@ -5,6 +5,8 @@
 //! training did not touch have the same digest at every epoch, so they are stored once. A checkpoint counts only when
 //! the coordinator has recorded its manifest: an object without a record is garbage.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -34,6 +36,18 @@ pub enum Role {
     Optimizer,
     /// Within an epoch: what the epoch's figures were so far. JSON that only the training engine reads.
     Progress,
+}
+
+impl Role {
+    /// The name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Frozen => "frozen",
+            Self::Trained => "trained",
+            Self::Optimizer => "optimizer",
+            Self::Progress => "progress",
+        }
+    }
 }
 
 /// One file of a checkpoint.
@@ -92,6 +106,32 @@ pub struct Environment {
     pub determinism: String,
 }
 
+impl Environment {
+    /// The names of the fields that differ.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let Self { engine, libtorch, device, instructions, threads, determinism } = self;
+        let fields = [
+            ("engine", *engine == other.engine),
+            ("libtorch", *libtorch == other.libtorch),
+            ("device", *device == other.device),
+            ("instructions", *instructions == other.instructions),
+            ("threads", *threads == other.threads),
+            ("determinism", *determinism == other.determinism),
+        ];
+        fields.into_iter().filter(|(_, equal)| !equal).map(|(name, _)| name).collect()
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { engine, libtorch, device, instructions, threads, determinism } = self;
+        write!(
+            f,
+            "engine {engine}, libtorch {libtorch}, device {device}, {instructions}, threads {threads}, {determinism}"
+        )
+    }
+}
+
 /// Why a manifest is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
@@ -110,6 +150,14 @@ pub enum Error {
 }
 
 impl Manifest {
+    /// Digest of weights and optimizer, whoever computed them: of the digests of the parts that are in every checkpoint,
+    /// one line `role=digest` each. Training an epoch again in the same environment class gives the same one.
+    pub fn weights(&self) -> Digest {
+        let parts = self.parts.iter().filter(|part| part.role != Role::Progress);
+        let lines: String = parts.map(|part| format!("{}={}\n", part.role.name(), part.digest)).collect();
+        Digest::of(lines.as_bytes())
+    }
+
     /// The bytes that are stored and digested.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a manifest is plain data with string keys")
@@ -171,6 +219,19 @@ mod tests {
     fn manifests_are_read_as_they_were_written() {
         for written in [manifest(None, &BOUNDARY), manifest(Some(7), &WITHIN)] {
             assert_eq!(Manifest::from_bytes(&written.to_bytes()), Ok(written));
+        }
+    }
+
+    #[test]
+    fn the_weights_are_the_parts_and_nothing_else() {
+        let one = manifest(None, &BOUNDARY);
+        let attempt = Attempt { number: 2, ..one.attempt };
+        assert_eq!(Manifest { attempt, ..one.clone() }.weights(), one.weights());
+        assert_eq!(manifest(Some(7), &WITHIN).weights(), one.weights());
+        for index in 0..3 {
+            let mut other = one.clone();
+            other.parts[index].digest = Digest::of(b"another part");
+            assert_ne!(other.weights(), one.weights());
         }
     }
 

@@ -18,6 +18,9 @@ macro_rules! id {
         pub struct $name(pub Uuid);
 
         impl $name {
+            /// Before every other one.
+            pub const FIRST: Self = Self(Uuid::nil());
+
             /// The first eight hexadecimal digits: what tables show.
             pub fn short(&self) -> String {
                 self.0.simple().to_string()[..8].to_owned()

@@ -300,4 +300,7 @@ pub enum FailureCause {
     Infrastructure,
     /// The loss is no longer finite: the run's outcome, not retried.
     Diverged,
+    /// An epoch that was trained again gave other weights in the same environment class: nothing that rests on it can be
+    /// trusted until someone knows why. Found by the coordinator.
+    Irreproducible,
 }

@@ -1,11 +1,16 @@
 //! Nothing is trained twice, and nobody can tell from the results: real training, shared and not, again and longer.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use ceteris_shared::{
-    checkpoint::Part,
+    checkpoint::{Part, Role},
     dataset::Split,
-    document::{Checkpoints, Comparison, Experiment, Metrics, State},
+    digest::Digest,
+    document::{Checkpoint, Checkpoints, Comparison, Experiment, Metrics, Run, State},
     ids::Epoch,
     lineage::LineageKey,
 };
@@ -88,6 +93,66 @@ fn shared_repeated_and_extended_training_is_that_of_runs_on_their_own() {
     let fresh = format!("{}\n[execution]\nshare = false\n", fresh.text());
     cluster.ceteris(&["submit", &cluster.write("fresh.toml", &fresh), "--follow"]).ok();
     assert_eq!(cluster.experiment("fresh").epochs_reused, 0);
+    assert_eq!(traces(&cluster, "longer"), traces(&cluster, "fresh"));
+}
+
+/// The file of an object in the store's folder.
+fn object(cluster: &Cluster, digest: &Digest) -> PathBuf {
+    let name = digest.to_string();
+    Path::new(cluster.store()).join("blobs/sha256").join(&name[..2]).join(name)
+}
+
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).expect("it is stored");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(path, bytes).expect("it is damaged");
+}
+
+#[test]
+fn damaged_checkpoints_are_trained_again_and_come_out_as_they_were() {
+    let cluster = Cluster::with_data(&Place::Folder, Images::TINY);
+    let spec = Spec::frozen_and_finetuned();
+    cluster.train(&spec);
+    let before = traces(&cluster, spec.name);
+    let runs: Vec<Run> = cluster.experiment(spec.name).arms.into_iter().flat_map(|arm| arm.runs).collect();
+    let saved = |run: &Run| cluster.document::<Checkpoints>(&["checkpoint", "ls", &run.run.to_string()]).epochs;
+    let part = |checkpoint: &Checkpoint, role: Role| {
+        checkpoint.parts.iter().find(|part| part.role == role).expect("there is one of each").digest
+    };
+    // Of the first run a bit of the last weights; of another the last manifest is gone; of a third the optimizer is cut,
+    // and so it is where its arm left the shared beginning, so that this is trained again too.
+    let checkpoints: Vec<Vec<Checkpoint>> = runs.iter().map(saved).collect();
+    flip(&object(&cluster, &part(&checkpoints[0][2], Role::Trained)));
+    fs::remove_file(object(&cluster, &checkpoints[1][2].manifest)).expect("it is stored");
+    for checkpoint in &checkpoints[2][1..] {
+        let optimizer = object(&cluster, &part(checkpoint, Role::Optimizer));
+        let bytes = fs::read(&optimizer).expect("it is stored");
+        fs::write(&optimizer, &bytes[..bytes.len() / 2]).expect("it is cut");
+    }
+
+    cluster.ceteris(&["extend", spec.name, "--epochs", "4", "--name", "longer", "--follow"]).ok();
+    let longer = cluster.experiment("longer");
+    assert_eq!((longer.state, longer.epochs_reused, longer.epochs_done), (State::Done, 8, 12));
+    assert!(attempts(&longer) >= 4 + 3, "{} attempts", attempts(&longer));
+    assert_eq!(longer.ledger.replayed.epochs, 4, "{:?}", longer.ledger);
+    assert_eq!(traces(&cluster, spec.name), before, "what was trained again is what it was, bit for bit");
+    for run in &runs {
+        let to = cluster.folder().join(format!("{}.safetensors", run.run));
+        let (id, to) = (run.run.to_string(), to.to_string_lossy().into_owned());
+        cluster.ceteris(&["checkpoint", "get", &id, "--epoch", "3", "--to", &to]).ok();
+    }
+    let fresh = Spec {
+        name: "fresh",
+        epochs: 4,
+        arms: vec![
+            ("frozen", r#"{ epochs = 4, train = "head" }"#),
+            ("finetuned", r#"{ epochs = 2, train = "head" }, { epochs = 2, train = "denseblock4", lr = 1e-4 }"#),
+        ],
+        ..spec
+    };
+    let fresh = format!("{}\n[execution]\nshare = false\n", fresh.text());
+    cluster.ceteris(&["submit", &cluster.write("fresh.toml", &fresh), "--follow"]).ok();
     assert_eq!(traces(&cluster, "longer"), traces(&cluster, "fresh"));
 }
 

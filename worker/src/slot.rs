@@ -19,6 +19,7 @@ use std::{
 use ceteris_proto::fleet::{EventKind, StartAttempt};
 use ceteris_shared::{
     checkpoint::Environment,
+    digest::Digest,
     ids::Attempt,
     trainer::{FailureCause, Start, Train},
 };
@@ -51,11 +52,13 @@ enum Outcome {
 struct Failure {
     cause: FailureCause,
     message: String,
+    /// The checkpoint that was to be gone on from, where it is not what was stored, or gone.
+    damaged: Option<Digest>,
 }
 
 impl Failure {
     fn infrastructure(error: impl std::fmt::Display) -> Self {
-        Self { cause: FailureCause::Infrastructure, message: error.to_string() }
+        Self { cause: FailureCause::Infrastructure, message: error.to_string(), damaged: None }
     }
 }
 
@@ -151,8 +154,12 @@ impl Slot {
             Outcome::Abandoned => return Ok(()),
             Outcome::Finished => EventKind::Finished,
             Outcome::Stopped => EventKind::Stopped,
-            Outcome::Failed(Failure { cause, message }) => {
-                EventKind::Failed { cause, message: message.chars().take(8000).collect() }
+            Outcome::Failed(Failure { cause, message, damaged }) => {
+                let message = message.chars().take(8000).collect();
+                match damaged {
+                    Some(checkpoint) => EventKind::Damaged { checkpoint, message },
+                    None => EventKind::Failed { cause, message },
+                }
             }
         };
         if !lines.is_empty() {

@@ -63,6 +63,9 @@ impl ReadOut for Experiment {
             "epochs     {} of {} trained{reused} ({} asked for)\n",
             self.epochs_done, self.epochs_to_train, self.epochs_asked
         );
+        if let Some(environment) = &self.environment {
+            text += &format!("trained in {environment}\n");
+        }
         text += &format!("ledger     {}\n\n", ledger(&self.ledger));
         let mut arms = Table::new(["arm", "stages"]);
         for arm in &self.arms {
@@ -118,9 +121,13 @@ impl ReadOut for Experiment {
 
 /// What was charged, what was trained and what was spent, in one line.
 fn ledger(ledger: &Ledger) -> String {
-    let Ledger { charged, trained, reused: _, attempts, attempt_seconds } = ledger;
+    let Ledger { charged, trained, reused: _, replayed, attempts, attempt_seconds } = ledger;
+    let again = match replayed.epochs {
+        0 => String::new(),
+        epochs => format!(", again {} ({})", count(epochs.into(), "epoch"), duration(replayed.seconds)),
+    };
     format!(
-        "runs are charged {} ({}), trained here {} ({}), spent {} in {}",
+        "runs are charged {} ({}), trained here {} ({}){again}, spent {} in {}",
         count(charged.epochs.into(), "epoch"),
         duration(charged.seconds),
         count(trained.epochs.into(), "epoch"),

@@ -9,8 +9,8 @@ use ceteris_shared::{
 };
 
 use crate::{
-    AttemptEnd, Change, CommittedEpoch, CommittedStep, Outcome, Rejection, Report, SavedStep, Scheduler, State,
-    StopReason, Timestamp,
+    AttemptEnd, Change, CommittedEpoch, CommittedStep, Outcome, Rejection, Report, SavedEpoch, SavedStep, Scheduler,
+    State, StopReason, Timestamp,
     scheduler::{Effects, Segment},
 };
 
@@ -42,6 +42,7 @@ impl Scheduler {
             Report::Failed { cause, message } => {
                 self.end_attempt(now, attempt, AttemptEnd::Failed { cause, message }, effects);
             }
+            Report::Damaged { checkpoint, message } => self.damaged(now, attempt, checkpoint, message, effects),
         }
     }
 
@@ -64,12 +65,19 @@ impl Scheduler {
         effects: &mut Effects,
     ) {
         let Some(segment) = self.segments.get(&attempt.segment) else { return };
+        if segment.replays > 0 {
+            return self.replay(now, worker, attempt, committed, effects);
+        }
         let checked = check_epoch(segment, attempt, &committed);
         if !self.counts(now, worker, attempt, checked, effects) {
             return;
         }
         let Some(segment) = self.segments.get_mut(&attempt.segment) else { return };
-        segment.committed.push(committed.manifest);
+        segment.committed.push(SavedEpoch {
+            manifest: committed.manifest,
+            weights: committed.weights,
+            replayed: false,
+        });
         segment.step = None;
         (segment.failures, segment.losses) = (0, 0);
         let (next, last, children) = (segment.next_epoch(), segment.all_committed(), segment.children.clone());
@@ -115,7 +123,7 @@ impl Scheduler {
     }
 
     /// What is to be done about a commit besides it. False where it does not count.
-    fn counts(
+    pub(crate) fn counts(
         &mut self,
         now: Timestamp,
         worker: WorkerId,
@@ -162,6 +170,7 @@ impl Scheduler {
         let Some(segment) = self.segments.get_mut(&attempt.segment) else { return };
         effects.persist(Change::AttemptEnded { attempt, end: end.clone(), at: now });
         segment.last_end = Some(end.clone());
+        segment.replays = 0;
         let state = if segment.all_committed() {
             State::Done(Outcome::Completed)
         } else if let State::Stopping { reason, .. } = segment.state {
@@ -225,20 +234,26 @@ impl Scheduler {
     }
 }
 
+/// Whether there is at most one set of predictions of each data.
+pub(crate) fn check_predictions(attempt: Attempt, committed: &CommittedEpoch) -> Result<(), Rejection> {
+    let scored: BTreeSet<_> = committed.predictions.iter().map(|(scored, _)| scored).collect();
+    if scored.len() < committed.predictions.len() {
+        return Err(Rejection::AmbiguousPredictions { attempt, epoch: committed.epoch });
+    }
+    Ok(())
+}
+
 /// Whether an epoch is the one that comes next, with one set of predictions of each data.
 fn check_epoch(segment: &Segment, attempt: Attempt, committed: &CommittedEpoch) -> Result<(), Rejection> {
     let got = committed.epoch;
     let first: Epoch = segment.work.start().next();
     let index = got.0.checked_sub(first.0).map(|index| index as usize);
     if let Some(index) = index
-        && segment.committed.get(index) == Some(&committed.manifest)
+        && segment.committed.get(index).is_some_and(|there| there.manifest == committed.manifest)
     {
         return Err(Rejection::Repeated { attempt, epoch: got });
     }
-    let scored: BTreeSet<_> = committed.predictions.iter().map(|(scored, _)| scored).collect();
-    if scored.len() < committed.predictions.len() {
-        return Err(Rejection::AmbiguousPredictions { attempt, epoch: got });
-    }
+    check_predictions(attempt, committed)?;
     check_next(segment, attempt, got, committed.key)
 }
 

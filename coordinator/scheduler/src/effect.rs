@@ -71,6 +71,8 @@ pub enum Change {
         worker: WorkerId,
         /// What the worker's results depend on.
         environment: Environment,
+        /// How many of its first epochs are committed already, and trained again because no checkpoint of them is left.
+        replays: u32,
         /// When.
         at: Timestamp,
     },
@@ -108,6 +110,33 @@ pub enum Change {
         /// When the coordinator knew.
         at: Timestamp,
     },
+    /// A committed epoch was trained again: from now on its checkpoint is this one.
+    EpochReplayed {
+        /// By which execution.
+        attempt: Attempt,
+        /// Of which segment the epoch is: the execution's, or one that it continues.
+        segment: SegmentId,
+        /// What.
+        committed: CommittedEpoch,
+        /// When the coordinator knew.
+        at: Timestamp,
+    },
+    /// Nothing goes on from a checkpoint any more: it is not what was stored, or gone.
+    CheckpointDamaged {
+        /// Which execution found it.
+        attempt: Attempt,
+        /// Digest of its manifest.
+        manifest: Digest,
+        /// When the coordinator knew.
+        at: Timestamp,
+    },
+    /// An experiment is trained in this environment class alone from now on.
+    ExperimentBound {
+        /// Which.
+        experiment: ExperimentId,
+        /// To what.
+        environment: Environment,
+    },
     /// Nothing of an experiment is started until it is resumed.
     ExperimentPaused {
         /// Which.
@@ -135,8 +164,10 @@ impl Change {
             | Self::AttemptStarted { attempt, .. }
             | Self::AttemptEnded { attempt, .. }
             | Self::StepCommitted { attempt, .. }
-            | Self::EpochCommitted { attempt, .. } => Some(attempt.segment),
-            Self::ExperimentPaused { .. } | Self::ExperimentCancelled { .. } => None,
+            | Self::EpochCommitted { attempt, .. }
+            | Self::EpochReplayed { attempt, .. }
+            | Self::CheckpointDamaged { attempt, .. } => Some(attempt.segment),
+            Self::ExperimentBound { .. } | Self::ExperimentPaused { .. } | Self::ExperimentCancelled { .. } => None,
         }
     }
 }
@@ -211,6 +242,11 @@ pub enum Rejection {
     BeyondBudget { attempt: Attempt, last: Epoch, got: Epoch },
     #[error("attempt {attempt} committed epoch {epoch} with lineage {got}, but the plan says {expected}")]
     OtherLineage { attempt: Attempt, epoch: Epoch, expected: LineageKey, got: LineageKey },
+    #[error(
+        "attempt {attempt} trained epoch {epoch} again and got other weights: {got}, where {expected} are committed (segment {owner}), in one \
+         environment class. Training is not reproducible there: nothing that rests on this epoch is to be trusted until it is known why"
+    )]
+    OtherWeights { attempt: Attempt, epoch: Epoch, owner: SegmentId, expected: Digest, got: Digest },
     #[error("attempt {attempt} says that it finished, but only {committed} of {epochs} epochs are committed")]
     FinishedEarly { attempt: Attempt, committed: usize, epochs: usize },
     #[error("attempt {attempt} committed epoch {epoch} with two sets of predictions of the same data")]

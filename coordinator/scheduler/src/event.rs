@@ -6,6 +6,7 @@ use ceteris_shared::{
     ids::{Attempt, Epoch, ExperimentId, SegmentId, SessionId, WorkerId},
     lineage::LineageKey,
     plan::Plan,
+    spec::EnvironmentRule,
     trainer::{FailureCause, Scored, Spent},
 };
 
@@ -71,6 +72,10 @@ pub struct Submission {
     pub init: Option<Digest>,
     /// For each segment, its first epochs as far as they are trained already; empty where nothing is.
     pub reused: Vec<Vec<Reused>>,
+    /// Where it may be trained.
+    pub rule: EnvironmentRule,
+    /// The environment class that it is bound to from the start, by what is trained already.
+    pub environment: Option<Environment>,
 }
 
 /// An epoch that another experiment has trained: the same lineage key.
@@ -80,6 +85,8 @@ pub struct Reused {
     pub source: SegmentId,
     /// Digest of the checkpoint's manifest.
     pub manifest: Digest,
+    /// Digest of weights and optimizer, where it is known.
+    pub weights: Option<Digest>,
 }
 
 /// What a worker says of itself when it connects.
@@ -117,6 +124,13 @@ pub enum Report {
         /// What happened.
         message: String,
     },
+    /// The checkpoint that it was to go on from is not what was stored, or gone: nothing goes on from it any more.
+    Damaged {
+        /// Digest of its manifest.
+        checkpoint: Digest,
+        /// What is wrong with it.
+        message: String,
+    },
 }
 
 /// A checkpoint within an epoch whose objects are in the store.
@@ -145,4 +159,6 @@ pub struct CommittedEpoch {
     pub predictions: Vec<(Scored, Digest)>,
     /// What it cost.
     pub spent: Spent,
+    /// Digest of weights and optimizer, where the worker says it.
+    pub weights: Option<Digest>,
 }

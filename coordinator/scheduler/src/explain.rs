@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ceteris_shared::{
+    checkpoint::Environment,
     ids::{RunId, SegmentId, WorkerId},
     trainer::FailureCause,
 };
@@ -40,6 +41,8 @@ pub enum Why {
     BackingOff { wait: std::time::Duration, failures: u32, losses: u32 },
     /// No worker is connected.
     NoWorker,
+    /// Workers are connected, but none of the environment class that the experiment is bound to.
+    OtherEnvironment { needed: Box<Environment>, differs: Vec<&'static str>, workers: usize },
     /// Every slot of every connected worker is taken; `ahead` segments come before it.
     NoFreeSlot { workers: usize, slots: usize, ahead: usize },
     /// A worker has it. One that is not connected keeps it until its lease ends, in `left`.
@@ -83,10 +86,18 @@ impl Scheduler {
             }
             State::Queued { .. } => {
                 let connections = self.workers.values().filter_map(|worker| worker.connection.as_ref());
-                let staying = connections.filter(|connection| !connection.leaving);
-                let (workers, slots) = staying.fold((0, 0), |(n, slots), c| (n + 1, slots + c.slots));
-                if workers == 0 {
+                let staying: Vec<_> = connections.filter(|connection| !connection.leaving).collect();
+                if staying.is_empty() {
                     return Why::NoWorker;
+                }
+                let needed = self.class(segment);
+                let fits = |environment| needed.is_none_or(|needed| needed == environment);
+                let fitting = staying.iter().filter(|connection| fits(&connection.environment));
+                let (workers, slots) = fitting.fold((0, 0), |(n, slots), c| (n + 1, slots + c.slots));
+                if let (0, Some(needed)) = (workers, needed) {
+                    let differs = staying.iter().map(|c| needed.differences(&c.environment));
+                    let differs = differs.min_by_key(Vec::len).unwrap_or_default();
+                    return Why::OtherEnvironment { needed: Box::new(needed.clone()), differs, workers: staying.len() };
                 }
                 let ahead = self.ready.iter().take_while(|(order, _)| *order < segment.order).count();
                 Why::NoFreeSlot { workers, slots, ahead }
@@ -119,9 +130,15 @@ impl fmt::Display for Why {
             ),
             Self::Paused => f.write_str("the experiment is paused: `ceteris resume` lets it go on"),
             Self::NoWorker => f.write_str("ready, but no worker is connected: start `ceteris-worker`"),
+            Self::OtherEnvironment { needed, differs, workers } => write!(
+                f,
+                "ready, but the experiment is trained in one environment class ({needed}), and no connected worker is of it (connected \
+                 workers: {workers}; the nearest one differs in {}): start such a worker, or submit with `controls.environment = \"any\"`",
+                differs.join(", ")
+            ),
             Self::NoFreeSlot { workers, slots, ahead } => write!(
                 f,
-                "ready, but no slot is free (connected workers: {workers}, their slots: {slots}); segments before it: {ahead}"
+                "ready, but no slot is free (workers that it could run on: {workers}, their slots: {slots}); segments before it: {ahead}"
             ),
             Self::OnWorker { worker, connected: true, .. } => write!(f, "on worker {}", worker.short()),
             Self::OnWorker { worker, connected: false, left } => write!(

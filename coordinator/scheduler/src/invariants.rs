@@ -36,6 +36,19 @@ impl Scheduler {
         }
         let indexed_held = self.workers.iter().flat_map(|(&id, worker)| worker.held.iter().map(move |&s| (id, s)));
         let indexed_queued = self.ready.iter().map(|&(_, id)| id).chain(self.delayed.iter().map(|&(_, id)| id));
+        for experiment in self.experiments.values() {
+            let Some(class) = &experiment.environment else { continue };
+            let elsewhere = |id: &&SegmentId| {
+                let live = self.segments.get(id).filter(|segment| segment.state.live().is_some());
+                live.and_then(|segment| segment.environment.as_ref()).is_some_and(|environment| environment != class)
+            };
+            if let Some(&segment) = experiment.segments.iter().find(elsewhere) {
+                return Err(Violation {
+                    segment,
+                    rule: "what is bound to an environment class is trained in it alone",
+                });
+            }
+        }
         let indexes = [
             (leases == self.leases, "the index of leases is that of live attempts"),
             (held == indexed_held.collect(), "each worker holds exactly its live attempts"),
@@ -47,6 +60,16 @@ impl Scheduler {
             (Some((_, rule)), Some(segment)) => Err(Violation { segment, rule }),
             _ => Ok(()),
         }
+    }
+
+    /// Committed epochs on the way to the next epoch of a segment.
+    fn committed_on_path(&self, segment: &Segment) -> usize {
+        let (mut count, mut at) = (0, Some(segment));
+        while let Some(segment) = at {
+            count += segment.committed.len();
+            at = segment.parent.and_then(|parent| self.segments.get(&parent));
+        }
+        count
     }
 
     fn broken(&self, segment: &Segment) -> Option<&'static str> {
@@ -65,6 +88,11 @@ impl Scheduler {
             return Some(
                 "a checkpoint within an epoch is of the epoch that comes next, and of an attempt that was made",
             );
+        }
+        if usize::try_from(segment.replays).is_ok_and(|replays| replays > self.committed_on_path(segment))
+            || (segment.replays > 0 && segment.state.live().is_none())
+        {
+            return Some("only committed epochs are trained again, and only by a live attempt");
         }
         if (segment.attempts == 0) != segment.environment.is_none() {
             return Some("the last attempt was made somewhere");

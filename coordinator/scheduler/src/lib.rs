@@ -7,7 +7,7 @@
 //! written down once, in [`Scheduler::check_invariants`].
 //!
 //! Where to look: `scheduler` owns the data and its indexes, `submit` takes, pauses, cancels and retries experiments, `workers` connects
-//! and loses workers, `attempts` judges what they report, `assign` gives work away.
+//! and loses workers, `attempts` judges what they report, `replay` trains again what no checkpoint is left of, `assign` gives work away.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -17,6 +17,7 @@ mod effect;
 mod event;
 mod explain;
 mod invariants;
+mod replay;
 mod restore;
 mod scheduler;
 mod state;
@@ -30,7 +31,7 @@ pub use effect::{Change, Effect, Message, Rejection, Start, StartAttempt};
 pub use event::{CommittedEpoch, CommittedStep, Event, Report, Reused, Submission, WorkerConnected};
 pub use explain::{Explanation, Why};
 pub use invariants::Violation;
-pub use restore::{RestoreError, SavedExperiment, SavedSegment, SavedStep, Snapshot};
+pub use restore::{RestoreError, SavedEpoch, SavedExperiment, SavedSegment, SavedStep, Snapshot};
 pub use scheduler::{Config, Scheduler};
 pub use state::{AttemptEnd, Live, Outcome, State, StopReason};
 pub use time::Timestamp;

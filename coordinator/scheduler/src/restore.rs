@@ -7,7 +7,7 @@ use ceteris_shared::{
 };
 
 use crate::{
-    AttemptEnd, Config, Scheduler, State, Submission, Timestamp, Violation,
+    AttemptEnd, Config, Reused, Scheduler, State, Submission, Timestamp, Violation,
     scheduler::{Segment, check_plan},
 };
 
@@ -16,6 +16,8 @@ use crate::{
 pub struct Snapshot {
     /// In the order of submission.
     pub experiments: Vec<SavedExperiment>,
+    /// Manifests of checkpoints that were found damaged or gone.
+    pub damaged: Vec<Digest>,
 }
 
 /// One experiment.
@@ -27,6 +29,8 @@ pub struct SavedExperiment {
     pub cancelled: bool,
     /// True when nothing of it is started until it is resumed.
     pub paused: bool,
+    /// The environment class that it is bound to, once it is.
+    pub environment: Option<Environment>,
     /// As many as its plan has, in the plan's order.
     pub segments: Vec<SavedSegment>,
 }
@@ -42,14 +46,33 @@ pub struct SavedSegment {
     pub failures: u32,
     /// Losses in a row.
     pub losses: u32,
-    /// Manifests of the committed epochs, from the segment's first on.
-    pub committed: Vec<Digest>,
+    /// The committed epochs, from the segment's first on.
+    pub committed: Vec<SavedEpoch>,
+    /// How many committed epochs the last execution still had to train again; of no meaning once it is over.
+    pub replays: u32,
     /// The last checkpoint within an epoch; one that no longer counts may be left out.
     pub step: Option<SavedStep>,
     /// What the last execution's results depend on; none before the first.
     pub environment: Option<Environment>,
     /// How the last execution that is over ended.
     pub last_end: Option<AttemptEnd>,
+}
+
+/// A committed epoch and where to go on from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedEpoch {
+    /// Digest of the checkpoint's manifest: the last one, where the epoch was trained again.
+    pub manifest: Digest,
+    /// Digest of its weights and optimizer, where it is known.
+    pub weights: Option<Digest>,
+    /// True where the checkpoint is of an execution that trained the epoch again.
+    pub replayed: bool,
+}
+
+impl From<Reused> for SavedEpoch {
+    fn from(Reused { source: _, manifest, weights }: Reused) -> Self {
+        Self { manifest, weights, replayed: false }
+    }
 }
 
 /// A checkpoint within an epoch.
@@ -89,6 +112,7 @@ impl Scheduler {
     /// When what is stored contradicts itself.
     pub fn restore(config: Config, now: Timestamp, snapshot: Snapshot) -> Result<Self, RestoreError> {
         let mut scheduler = Self::new(config);
+        scheduler.damaged.extend(snapshot.damaged);
         for saved in snapshot.experiments {
             let experiment = saved.submission.experiment;
             check_plan(&saved.submission).map_err(|problem| RestoreError::Plan(experiment, problem))?;
@@ -99,6 +123,7 @@ impl Scheduler {
             let ids = scheduler.add(saved.submission);
             if let Some(known) = scheduler.experiments.get_mut(&experiment) {
                 (known.cancelled, known.paused) = (saved.cancelled, saved.paused);
+                known.environment = saved.environment;
             }
             for (id, saved) in ids.into_iter().zip(saved.segments) {
                 if let Some(segment) = scheduler.segments.get_mut(&id) {
@@ -123,6 +148,7 @@ fn fill(id: SegmentId, segment: &mut Segment, saved: SavedSegment, until: Timest
     segment.committed = saved.committed;
     segment.environment = saved.environment;
     segment.last_end = saved.last_end;
+    segment.replays = if segment.state.live().is_some() { saved.replays } else { 0 };
     let next = segment.next_epoch();
     segment.step = saved.step.filter(|step| step.epoch == next && !segment.all_committed());
     match &mut segment.state {

@@ -13,9 +13,12 @@ use ceteris_shared::{
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, RunId, SegmentId, SessionId, WorkerId},
     plan::Work,
+    spec::EnvironmentRule,
 };
 
-use crate::{AttemptEnd, Change, Effect, Event, Live, Message, Rejection, SavedStep, State, Submission, Timestamp};
+use crate::{
+    AttemptEnd, Change, Effect, Event, Live, Message, Rejection, SavedEpoch, SavedStep, State, Submission, Timestamp,
+};
 
 /// How long to wait, and how often to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,16 @@ pub(crate) struct Order {
     pub(crate) position: usize,
 }
 
+impl Order {
+    /// Before everything.
+    pub(crate) const FIRST: Self = Self { submission: 0, position: 0 };
+
+    /// Before everything of the experiment that was submitted after this one's.
+    pub(crate) fn next_submission(self) -> Self {
+        Self { submission: self.submission + 1, position: 0 }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Experiment {
     pub(crate) cancelled: bool,
@@ -70,6 +83,9 @@ pub(crate) struct Experiment {
     pub(crate) dataset: Digest,
     pub(crate) external: Vec<(String, Digest)>,
     pub(crate) init: Option<Digest>,
+    pub(crate) rule: EnvironmentRule,
+    /// With [`EnvironmentRule::Same`], where it is trained; none before its first attempt.
+    pub(crate) environment: Option<Environment>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -86,25 +102,22 @@ pub(crate) struct Segment {
     pub(crate) failures: u32,
     /// Losses in a row.
     pub(crate) losses: u32,
-    /// Manifests of the committed epochs, from the first on.
-    pub(crate) committed: Vec<Digest>,
+    /// The committed epochs, from the first on.
+    pub(crate) committed: Vec<SavedEpoch>,
+    /// How many committed epochs the live attempt still has to train again before it comes to the next one.
+    pub(crate) replays: u32,
     /// The last checkpoint within the epoch that comes next.
     pub(crate) step: Option<SavedStep>,
     /// What the last execution's results depend on: of the worker that it was given to.
     pub(crate) environment: Option<Environment>,
+    /// Who had the last execution that this scheduler gave away; only a preference, so it is not stored.
+    pub(crate) last_worker: Option<WorkerId>,
     pub(crate) last_end: Option<AttemptEnd>,
 }
 
 impl Segment {
     pub(crate) fn all_committed(&self) -> bool {
         self.committed.len() == self.work.epochs.len()
-    }
-
-    /// Where to go on from within the segment, on a worker of this environment. Within an epoch the last bits would be
-    /// neither environment's, so another one goes on from the epoch's beginning.
-    pub(crate) fn checkpoint(&self, environment: &Environment) -> Option<Digest> {
-        let within = self.step.as_ref().filter(|step| step.environment == *environment);
-        within.map(|step| step.manifest).or(self.committed.last().copied())
     }
 
     /// The epoch that comes next; the last one when all are committed.
@@ -143,6 +156,8 @@ pub struct Scheduler {
     pub(crate) ready: BTreeSet<(Order, SegmentId)>,
     /// Queued, not paused, and backing off.
     pub(crate) delayed: BTreeSet<(Timestamp, SegmentId)>,
+    /// Manifests of checkpoints that nothing goes on from.
+    pub(crate) damaged: BTreeSet<Digest>,
     /// Leases and deadlines of live attempts.
     pub(crate) leases: BTreeSet<(Timestamp, SegmentId)>,
 }
@@ -159,6 +174,7 @@ impl Scheduler {
             workers: BTreeMap::new(),
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             leases: BTreeSet::new(),
         }
     }

@@ -8,7 +8,7 @@ use ceteris_shared::{
 };
 
 use crate::{
-    Change, Live, Message, Outcome, Rejection, Scheduler, State, StopReason, Submission, Timestamp,
+    Change, Live, Message, Outcome, Rejection, SavedEpoch, Scheduler, State, StopReason, Submission, Timestamp,
     scheduler::{Effects, Experiment, Order, Segment, check_plan},
 };
 
@@ -24,7 +24,7 @@ impl Scheduler {
         if let Err(problem) = problem {
             return effects.reject(Rejection::MalformedPlan { experiment, problem });
         }
-        let reused = submission.reused.clone();
+        let (reused, environment) = (submission.reused.clone(), submission.environment.clone());
         let segments = self.add(submission);
         for (position, id) in segments.iter().copied().enumerate() {
             let state = self.first_state(id, now);
@@ -36,6 +36,9 @@ impl Scheduler {
             for (epoch, reused) in (first..).zip(reused.get(position).into_iter().flatten()) {
                 effects.persist(Change::EpochReused { segment: id, epoch: Epoch(epoch), reused: *reused });
             }
+        }
+        if let Some(environment) = environment {
+            effects.persist(Change::ExperimentBound { experiment, environment });
         }
     }
 
@@ -51,7 +54,7 @@ impl Scheduler {
 
     /// Enters a checked plan; its segments have no state and are not indexed yet.
     pub(crate) fn add(&mut self, submission: Submission) -> Vec<SegmentId> {
-        let Submission { experiment, plan, dataset, external, init, reused } = submission;
+        let Submission { experiment, plan, dataset, external, init, reused, rule, environment } = submission;
         let mut reused = reused.into_iter();
         let ids: Vec<SegmentId> = plan.segments.iter().map(|segment| segment.id).collect();
         for run in plan.runs {
@@ -75,9 +78,11 @@ impl Scheduler {
                 attempts: 0,
                 failures: 0,
                 losses: 0,
-                committed: reused.next().unwrap_or_default().into_iter().map(|epoch| epoch.manifest).collect(),
+                committed: reused.next().unwrap_or_default().into_iter().map(SavedEpoch::from).collect(),
+                replays: 0,
                 step: None,
                 environment: None,
+                last_worker: None,
                 last_end: None,
             };
             self.segments.insert(segment.id, record);
@@ -85,7 +90,16 @@ impl Scheduler {
         self.submissions += 1;
         self.experiments.insert(
             experiment,
-            Experiment { cancelled: false, paused: false, segments: ids.clone(), dataset, external, init },
+            Experiment {
+                cancelled: false,
+                paused: false,
+                segments: ids.clone(),
+                dataset,
+                external,
+                init,
+                rule,
+                environment,
+            },
         );
         ids
     }

@@ -1,12 +1,15 @@
 //! What users ask of the driver.
 
+use std::collections::BTreeSet;
+
 use ceteris_scheduler::{Event, Rejection, Reused, Submission};
 use ceteris_shared::{
+    checkpoint::Environment,
     dataset::Split,
     ids::ExperimentId,
     lineage::LineageKey,
     plan::Plan,
-    spec::{ExperimentSpec, Init},
+    spec::{EnvironmentRule, ExperimentSpec, Init},
     trainer::Scored,
 };
 
@@ -14,7 +17,7 @@ use super::{
     Driver,
     handle::{Cancelled, Command, Error, LiveAttempt, LiveWorker, SubmitRequest, Submitted},
 };
-use crate::store::{self, Change, ExperimentRecord, Store};
+use crate::store::{self, Change, ExperimentRecord, Store, TrainedEpoch};
 
 impl Driver {
     /// A reply that nobody waits for any more is not missed.
@@ -63,15 +66,27 @@ impl Driver {
             Ok(submission) => submission,
             Err(error) => return Ok(Err(error)),
         };
-        submission.reused = reusable(self.store.as_ref(), &request.spec, &request.plan).await?;
+        let connected: Vec<Environment> =
+            self.sessions.values().map(|session| session.register.environment.clone()).collect();
+        let reusable = reusable(self.store.as_ref(), &request.spec, &request.plan, &connected).await?;
+        (submission.reused, submission.environment) = (reusable.segments, reusable.environment);
         let decided = self.decide(Event::ExperimentSubmitted(Box::new(submission)));
         if let Some(rejection) = decided.rejections.first() {
             return Ok(Err(Error::Plan(rejection.to_string())));
         }
         let SubmitRequest { experiment: id, spec, source, pins, plan } = request;
         let submitted_at = self.clock.now();
-        let record =
-            ExperimentRecord { id, spec, source, pins, plan, submitted_at, cancelled_at: None, paused_at: None };
+        let record = ExperimentRecord {
+            id,
+            spec,
+            source,
+            pins,
+            plan,
+            submitted_at,
+            cancelled_at: None,
+            paused_at: None,
+            environment: None,
+        };
         self.carry_out(vec![Change::Experiment(Box::new(record))], decided).await?;
         tracing::info!(experiment = %id, "submitted");
         Ok(Ok(Submitted::New))
@@ -131,25 +146,61 @@ impl Driver {
     }
 }
 
-/// For each segment of a plan, its first epochs as far as they are trained already, in whatever experiment.
+/// What is trained already of a plan.
+#[derive(Debug, Default)]
+pub(crate) struct Reusable {
+    /// For each segment its first epochs, in whatever experiment they were trained; empty where nothing is.
+    pub(crate) segments: Vec<Vec<Reused>>,
+    /// The environment class that they were all trained in; none where that does not matter.
+    pub(crate) environment: Option<Environment>,
+}
+
+impl Reusable {
+    /// How many epochs need not be trained.
+    pub(crate) fn epochs(&self) -> u64 {
+        self.segments.iter().map(|epochs| epochs.len() as u64).sum()
+    }
+}
+
+/// What of a plan is trained already. If the experiment is bound to one environment class, what was trained in one class:
+/// first one in which nothing is left to train, then one of a connected worker, then the one in which most is trained.
 pub(crate) async fn reusable(
     store: &dyn Store,
     spec: &ExperimentSpec,
     plan: &Plan,
-) -> Result<Vec<Vec<Reused>>, store::Error> {
+    connected: &[Environment],
+) -> Result<Reusable, store::Error> {
     if !spec.execution.share {
-        return Ok(Vec::new());
+        return Ok(Reusable::default());
     }
     let keys: Vec<LineageKey> =
         plan.segments.iter().flat_map(|segment| segment.work.epochs.iter().map(|work| work.key)).collect();
     let trained = store.trained(&keys).await?;
     let own = [Scored::Split(Split::Test)];
     let wanted: Vec<Scored> = own.into_iter().chain(spec.data.external.iter().cloned().map(Scored::External)).collect();
-    Ok(plan.reusable(|key, ends| {
-        let epoch = trained.get(&key)?;
-        let scored = !ends || wanted.iter().all(|wanted| epoch.scored.contains(wanted));
-        scored.then_some(Reused { source: epoch.segment, manifest: epoch.manifest })
-    }))
+    let within = |environment: Option<&Environment>| -> Vec<Vec<Reused>> {
+        plan.reusable(|key, ends| {
+            let scored = |epoch: &&TrainedEpoch| !ends || wanted.iter().all(|wanted| epoch.scored.contains(wanted));
+            let mut here =
+                trained.get(&key)?.iter().filter(|epoch| environment.is_none_or(|wanted| *wanted == epoch.environment));
+            let TrainedEpoch { segment, manifest, weights, .. } = here.find(scored)?;
+            Some(Reused { source: *segment, manifest: *manifest, weights: *weights })
+        })
+    };
+    if spec.controls.environment == EnvironmentRule::Any {
+        return Ok(Reusable { segments: within(None), environment: None });
+    }
+    let classes: BTreeSet<&Environment> = trained.values().flatten().map(|epoch| &epoch.environment).collect();
+    let all = plan.epochs_to_train();
+    let choices = classes
+        .into_iter()
+        .map(|environment| Reusable { segments: within(Some(environment)), environment: Some(environment.clone()) });
+    let rank = |choice: &Reusable| {
+        let here = choice.environment.as_ref().is_some_and(|environment| connected.contains(environment));
+        (choice.epochs() == all, here, choice.epochs())
+    };
+    let best = choices.filter(|choice| choice.epochs() > 0).max_by_key(rank);
+    Ok(best.unwrap_or_default())
 }
 
 /// What the scheduler has to know of a request: every name must stand for something.
@@ -170,5 +221,7 @@ fn submission(request: &SubmitRequest) -> Result<Submission, Error> {
         external: pins.external.clone(),
         init: pins.init,
         reused: Vec::new(),
+        rule: request.spec.controls.environment,
+        environment: None,
     })
 }

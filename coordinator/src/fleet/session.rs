@@ -123,6 +123,9 @@ impl Session {
             EventKind::Failed { cause, message } => {
                 return self.report(sequence, attempt, Report::Failed { cause, message }).await;
             }
+            EventKind::Damaged { checkpoint, message } => {
+                return self.report(sequence, attempt, Report::Damaged { checkpoint, message }).await;
+            }
             EventKind::StepCommitted(StepCommitted { epoch, step, key, manifest }) => {
                 let committed = CommittedStep { epoch, step, key, manifest };
                 return self.report(sequence, attempt, Report::StepCommitted(committed)).await;
@@ -167,6 +170,6 @@ impl Session {
 }
 
 fn committed(epoch: EpochCommitted) -> CommittedEpoch {
-    let EpochCommitted { epoch, key, manifest, predictions, spent } = epoch;
-    CommittedEpoch { epoch, key, manifest, predictions, spent }
+    let EpochCommitted { epoch, key, manifest, predictions, spent, weights } = epoch;
+    CommittedEpoch { epoch, key, manifest, predictions, spent, weights }
 }

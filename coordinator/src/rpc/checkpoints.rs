@@ -24,7 +24,9 @@ impl Service {
 
     async fn checkpoint(&self, committed: CommittedRecord) -> Result<Checkpoint, Error> {
         let bytes = self.blobs.get_bytes(&committed.manifest, MAX_MANIFEST_BYTES).await?;
-        let Manifest { key, epoch, step, attempt, environment, parts, .. } = Manifest::from_bytes(&bytes)?;
+        let manifest = Manifest::from_bytes(&bytes)?;
+        let weights = manifest.weights();
+        let Manifest { key, epoch, step, attempt, environment, parts, .. } = manifest;
         if (key, epoch, step) != (committed.key, committed.epoch, None) {
             return Err(Error::Damaged(format!(
                 "the checkpoint {} says that it is of epoch {epoch}, lineage {}, and was committed for epoch {}, lineage {}; \
@@ -36,6 +38,6 @@ impl Service {
             )));
         }
         let bytes = parts.iter().map(|part| part.bytes).fold(0, u64::saturating_add);
-        Ok(Checkpoint { epoch, key, manifest: committed.manifest, attempt, bytes, parts, environment })
+        Ok(Checkpoint { epoch, key, manifest: committed.manifest, weights, attempt, bytes, parts, environment })
     }
 }

@@ -80,6 +80,7 @@ fn why(why: &Why, names: &HashMap<WorkerId, String>) -> String {
         | Why::Paused
         | Why::BackingOff { .. }
         | Why::NoWorker
+        | Why::OtherEnvironment { .. }
         | Why::NoFreeSlot { .. }
         | Why::Ended(_) => why.to_string(),
     }

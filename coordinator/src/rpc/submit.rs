@@ -2,6 +2,7 @@
 //! coordinator knows is checked, so that what cannot end in a comparison is refused before a minute of training is paid.
 
 use ceteris_shared::{
+    checkpoint::Environment,
     dataset::Split,
     document,
     ids::ExperimentId,
@@ -19,8 +20,9 @@ impl Service {
     /// What a spec would do, with its names pinned.
     pub(super) async fn plan_spec(&self, spec: &str) -> Result<document::Plan, Error> {
         let (spec, pins, plan) = self.planned(ExperimentId(uuid::Uuid::nil()), read(spec)?).await?;
-        let reused = driver::reusable(self.store.as_ref(), &spec, &plan).await?;
-        let reused = reused.iter().map(|epochs| epochs.len() as u64).sum();
+        let workers = self.driver.workers().await?;
+        let connected: Vec<Environment> = workers.into_iter().map(|worker| worker.environment).collect();
+        let reused = driver::reusable(self.store.as_ref(), &spec, &plan, &connected).await?.epochs();
         Ok(document::Plan::new(&spec, &plan, Some((&pins, reused))))
     }
 

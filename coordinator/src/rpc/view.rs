@@ -143,6 +143,7 @@ pub(super) fn experiment(known: &Known, series: &[SeriesPoint], now: &Now) -> Ex
         epochs_done: known.segments.iter().map(|segment| segment.committed.len() as u64).sum(),
         epochs_reused: known.segments.iter().map(|segment| segment.reused().count() as u64).sum(),
         extends: spec.budget.extends,
+        environment: known.experiment.environment.clone(),
         ledger: ledger(known),
         arms: arms.collect(),
         segments: segments(known, now),
@@ -159,6 +160,7 @@ fn ledger(known: &Known) -> Ledger {
             let column = if committed.source == segment.id { &mut ledger.trained } else { &mut ledger.reused };
             column.add(&committed.spent);
         }
+        segment.replayed.iter().for_each(|replayed| ledger.replayed.add(&replayed.spent));
         for attempt in &segment.attempts {
             let Some((ended, _)) = &attempt.ended else { continue };
             ledger.attempts += 1;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ceteris_scheduler::{
     AttemptEnd, Change as Decision, CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Outcome, Report,
-    Reused, SavedStep, Scheduler, State, Submission, Timestamp, WorkerConnected,
+    Reused, SavedEpoch, SavedStep, Scheduler, State, Submission, Timestamp, WorkerConnected,
 };
 use ceteris_shared::{
     checkpoint::Environment,
@@ -43,7 +43,9 @@ pub(crate) fn experiment(id: u128, name: &str) -> ExperimentRecord {
     let pins = Pins { dataset: Some(Digest::of(b"data set")), ..Pins::default() };
     let plan = plan(id, &spec, &pins).expect("it can be planned");
     let source = SPEC.to_owned();
-    ExperimentRecord { id, spec, source, pins, plan, submitted_at: Timestamp(7), cancelled_at: None, paused_at: None }
+    let submitted_at = Timestamp(7);
+    let (cancelled_at, paused_at, environment) = (None, None, None);
+    ExperimentRecord { id, spec, source, pins, plan, submitted_at, cancelled_at, paused_at, environment }
 }
 
 fn environment() -> Environment {
@@ -77,6 +79,8 @@ fn submission(record: &ExperimentRecord) -> Submission {
         external: Vec::new(),
         init: None,
         reused: Vec::new(),
+        rule: record.spec.controls.environment,
+        environment: None,
     }
 }
 
@@ -141,7 +145,8 @@ fn committed(epoch: Epoch, key: lineage::LineageKey) -> CommittedEpoch {
         (Scored::External("o:ther".to_owned()), Digest::of(b"other")),
     ];
     let spent = Spent { steps: 3, samples: 96, seconds: 0.1 };
-    CommittedEpoch { epoch, key, manifest: Digest::of(&epoch.0.to_le_bytes()), predictions, spent }
+    let (manifest, weights) = (Digest::of(&epoch.0.to_le_bytes()), Some(Digest::of(b"weights")));
+    CommittedEpoch { epoch, key, manifest, predictions, spent, weights }
 }
 
 fn point(epoch: u32, step: u32, name: &str, value: f64) -> MetricPoint {
@@ -175,7 +180,7 @@ pub(super) async fn what_is_committed_is_restored(store: &impl Store) {
     assert_eq!(states(&restored, &record), states(&run.scheduler, &record));
 
     let found = store.find_experiment(&record.id.to_string()).await.expect("it is there");
-    assert_eq!(found, record);
+    assert_eq!(found, ExperimentRecord { environment: Some(environment()), ..record.clone() }, "its first attempt's");
     let segments = store.segments(record.id).await.expect("they are read");
     let root = &segments[0];
     assert_eq!(root.state, State::Done(Outcome::Completed));
@@ -213,6 +218,41 @@ pub(super) async fn the_last_step_is_restored_until_its_epoch_is_committed(store
     assert_eq!(states(&restored, &record), states(&run.scheduler, &record), "the epoch goes before its steps");
 }
 
+pub(super) async fn what_is_trained_again_takes_the_place_of_what_is_damaged(store: &impl Store) {
+    let record = experiment(1, "example");
+    let mut run = Run::of(store, &record).await;
+    run.report(Report::Started).await;
+    run.epoch(&record, 1).await;
+    run.report(Report::Finished).await;
+    let first = committed(Epoch(1), record.plan.segments[0].work.epochs[0].key);
+    run.report(Report::Damaged { checkpoint: first.manifest, message: "it is gone".to_owned() }).await;
+    for _ in 0..2 {
+        // The other child has the slot meanwhile, and finds the same.
+        run.now += 10_000;
+        run.handle(vec![], Event::Tick).await;
+    }
+    let attempt = run.attempt();
+    let index = record.plan.segments.iter().position(|segment| segment.id == attempt.segment).expect("it is planned");
+    let snapshot = store.snapshot().await.expect("it is read");
+    assert_eq!(snapshot.damaged, [first.manifest]);
+    assert_eq!(snapshot.experiments[0].segments[index].replays, 1);
+    assert_eq!(snapshot.experiments[0].environment, Some(environment()));
+
+    let again = CommittedEpoch { manifest: Digest::of(b"anew"), ..first.clone() };
+    run.report(Report::EpochCommitted(again.clone())).await;
+    let snapshot = store.snapshot().await.expect("it is read");
+    assert_eq!(snapshot.experiments[0].segments[index].replays, 0);
+    let saved = SavedEpoch { manifest: again.manifest, weights: again.weights, replayed: true };
+    assert_eq!(snapshot.experiments[0].segments[0].committed, [saved]);
+    let restored = Scheduler::restore(Config::default(), Timestamp(run.now), snapshot).expect("it is consistent");
+    restored.check_invariants().expect("they hold");
+    let counted = &store.segments(record.id).await.expect("they are read")[0].committed;
+    assert_eq!((counted.len(), counted[0].manifest, counted[0].attempt), (1, again.manifest, 1));
+    assert_eq!(counted[0].predictions.len(), first.predictions.len(), "what was scored stands");
+    let trained = store.trained(&[first.key]).await.expect("it is read");
+    assert_eq!(trained[&first.key].iter().map(|epoch| epoch.manifest).collect::<Vec<_>>(), [again.manifest]);
+}
+
 pub(super) async fn every_state_is_stored(store: &impl Store) {
     let record = experiment(1, "example");
     let run = Run::of(store, &record).await;
@@ -234,6 +274,7 @@ pub(super) async fn every_state_is_stored(store: &impl Store) {
         failed(FailureCause::User),
         failed(FailureCause::Infrastructure),
         failed(FailureCause::Diverged),
+        failed(FailureCause::Irreproducible),
     ];
     for state in states {
         let change = Decision::SegmentChanged { segment, state: state.clone(), failures: 2, losses: 3 };
@@ -315,12 +356,13 @@ pub(super) async fn what_is_trained_counts_for_another_experiment(store: &impl S
     let key = |segment: usize| second.plan.segments[segment].work.epochs[0].key;
     let trained = store.trained(&[key(0), key(1)]).await.expect("it is read");
     let expected = committed(Epoch(1), key(0));
-    let epoch = &trained[&key(0)];
+    let [epoch] = &trained[&key(0)][..] else { panic!("it is trained once") };
+    assert_eq!((&epoch.environment, epoch.weights), (&environment(), expected.weights));
     assert_eq!((trained.len(), epoch.segment, epoch.manifest), (1, attempt.segment, expected.manifest));
     let scored: BTreeSet<&Scored> = epoch.scored.iter().collect();
     assert_eq!(scored, expected.predictions.iter().map(|(scored, _)| scored).collect());
 
-    let reused = vec![vec![Reused { source: epoch.segment, manifest: epoch.manifest }]];
+    let reused = vec![vec![Reused { source: epoch.segment, manifest: epoch.manifest, weights: epoch.weights }]];
     let again = Run::submitting(store, &second, Submission { reused, ..submission(&second) }).await;
     let segments = store.segments(second.id).await.expect("they are read");
     let own = &segments[0];

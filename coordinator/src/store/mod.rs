@@ -22,7 +22,7 @@ use ceteris_shared::{
 };
 
 pub use record::{
-    AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch, RunRef,
+    AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch, ReplayedRecord, RunRef,
     SegmentRecord, SeriesPoint, SeriesQuery, TrainedEpoch, WeightsRecord, WorkerRecord,
 };
 pub use sqlite::Sqlite;
@@ -36,8 +36,8 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// Everything that the scheduler has to know to go on.
     async fn snapshot(&self) -> Result<Snapshot, Error>;
 
-    /// Those of `keys` whose epoch is trained, wherever; of several trainings the one that was scored on most.
-    async fn trained(&self, keys: &[LineageKey]) -> Result<HashMap<LineageKey, TrainedEpoch>, Error>;
+    /// Those of `keys` whose epoch is trained, with every training of it, the first first.
+    async fn trained(&self, keys: &[LineageKey]) -> Result<HashMap<LineageKey, Vec<TrainedEpoch>>, Error>;
 
     /// The highest sequence number of `worker` whose event is stored; 0 before the first.
     async fn last_sequence(&self, worker: WorkerId) -> Result<u64, Error>;

@@ -51,6 +51,8 @@ pub struct ExperimentRecord {
     pub cancelled_at: Option<Timestamp>,
     /// Since when nothing of it is started; none where it goes on.
     pub paused_at: Option<Timestamp>,
+    /// The environment class that it is trained in alone, once that is known and if there is one.
+    pub environment: Option<Environment>,
 }
 
 /// A line of the list of experiments.
@@ -104,6 +106,8 @@ pub struct SegmentRecord {
     pub attempts: Vec<AttemptRecord>,
     /// Committed epochs, ascending.
     pub committed: Vec<CommittedRecord>,
+    /// Epochs that its executions trained again, in order.
+    pub replayed: Vec<ReplayedRecord>,
 }
 
 impl SegmentRecord {
@@ -130,6 +134,17 @@ pub struct AttemptRecord {
     pub ended: Option<(Timestamp, AttemptEnd)>,
 }
 
+/// A committed epoch that was trained again, because no checkpoint of it was left.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReplayedRecord {
+    /// Which: of the segment, or of one that it continues.
+    pub epoch: Epoch,
+    /// The number of the execution.
+    pub attempt: u32,
+    /// What it cost.
+    pub spent: Spent,
+}
+
 /// An epoch that counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CommittedRecord {
@@ -143,8 +158,10 @@ pub struct CommittedRecord {
     pub attempt: u32,
     /// What the weights depend on besides their lineage.
     pub environment: Environment,
-    /// Digest of the checkpoint's manifest.
+    /// Digest of the checkpoint's manifest: the last one, where it was trained again.
     pub manifest: Digest,
+    /// Digest of weights and optimizer, where it is known.
+    pub weights: Option<Digest>,
     /// What it cost.
     pub spent: Spent,
     /// When it was committed.
@@ -158,8 +175,12 @@ pub struct CommittedRecord {
 pub struct TrainedEpoch {
     /// By which segment.
     pub segment: SegmentId,
-    /// Digest of the checkpoint's manifest.
+    /// Digest of the checkpoint's manifest: the last one, where it was trained again.
     pub manifest: Digest,
+    /// Digest of weights and optimizer, where it is known.
+    pub weights: Option<Digest>,
+    /// In which environment class.
+    pub environment: Environment,
     /// What predictions there are of.
     pub scored: Vec<Scored>,
 }

@@ -326,6 +326,7 @@ impl Agent {
                             manifest,
                             predictions,
                             spent,
+                            weights: None,
                         })
                     }
                 },

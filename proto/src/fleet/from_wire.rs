@@ -205,6 +205,10 @@ fn ended_kind(ended: v1::AttemptEnded) -> Result<EventKind> {
             cause: named("failed.cause", failed.cause)?,
             message: bounded("failed.message", failed.message)?,
         },
+        Outcome::Damaged(damaged) => EventKind::Damaged {
+            checkpoint: parsed("damaged.checkpoint", &damaged.checkpoint)?,
+            message: bounded("damaged.message", damaged.message)?,
+        },
     })
 }
 
@@ -253,6 +257,7 @@ impl TryFrom<v1::EpochCommitted> for EpochCommitted {
                 samples: spent.samples,
                 seconds: finite("spent.seconds", spent.seconds)?,
             },
+            weights: committed.weights.map(|text| parsed("epoch_committed.weights", &text)).transpose()?,
         })
     }
 }

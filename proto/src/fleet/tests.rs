@@ -157,16 +157,19 @@ fn to_coordinator() -> Vec<WorkerMessage> {
             (Scored::External("nih".to_owned()), Digest::of(b"nih")),
         ],
         spent: Spent { steps: 47, samples: 1500, seconds: 93.5 },
+        weights: Some(Digest::of(b"weights")),
     };
     let point = MetricPoint { epoch: Epoch(3), step: 47, split: Split::Val, name: "auc".to_owned(), value: 0.97 };
     let kinds = [
         EventKind::Started,
         EventKind::Metrics(vec![point]),
         EventKind::StepCommitted(step()),
+        EventKind::EpochCommitted(EpochCommitted { weights: None, ..committed.clone() }),
         EventKind::EpochCommitted(committed),
         EventKind::Finished,
         EventKind::Stopped,
         EventKind::Failed { cause: FailureCause::Diverged, message: "the loss is infinite".to_owned() },
+        EventKind::Damaged { checkpoint: Digest::of(b"manifest"), message: "a part is gone".to_owned() },
         EventKind::Log(vec!["a line".to_owned()]),
     ];
     let events =

@@ -141,6 +141,10 @@ impl From<Event> for v1::Event {
             EventKind::Failed { cause, message } => {
                 ended(Outcome::Failed(v1::attempt_ended::Failed { cause: name(&cause), message }))
             }
+            EventKind::Damaged { checkpoint, message } => {
+                let checkpoint = checkpoint.to_string();
+                ended(Outcome::Damaged(v1::attempt_ended::Damaged { checkpoint, message }))
+            }
             EventKind::Log(lines) => Wire::Log(v1::LogLines { lines }),
         };
         Self { sequence: event.sequence, attempt: Some(event.attempt.into()), event: Some(kind) }
@@ -177,6 +181,7 @@ impl From<EpochCommitted> for v1::EpochCommitted {
             manifest: committed.manifest.to_string(),
             predictions: committed.predictions.into_iter().map(prediction).collect(),
             spent: Some(v1::Spent { steps, samples, seconds }),
+            weights: committed.weights.map(|weights| weights.to_string()),
         }
     }
 }

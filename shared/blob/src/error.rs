@@ -31,8 +31,8 @@ pub enum Error {
     #[error("the store {place} has no object {digest}; it was never stored there, or it was deleted")]
     NotFound { place: String, digest: Digest },
     #[error(
-        "the object {digest} in the store {place} is damaged: {cause}; it was read twice. Delete it there and import or train again, or restore \
-         it from a backup"
+        "the object {digest} in the store {place} is damaged: {cause}; it was read twice. A checkpoint is trained again when it is needed; \
+         anything else: delete it there and import it again, or restore it from a backup"
     )]
     Corrupt { place: String, digest: Digest, cause: String },
     #[error("the object {digest} in the store {place} is {bytes} bytes long; at most {limit} are read here")]

@@ -7,6 +7,7 @@
 //! can find out that they do not mean the same one. Caching is not done here, and retries beyond those of one request
 //! are the caller's, who knows how long waiting makes sense.
 
+mod aside;
 mod error;
 mod location;
 mod name;

@@ -69,14 +69,18 @@ impl Blobs {
     /// already: there is nothing to send.
     ///
     /// # Errors
-    /// When the store does not answer, or holds an object of this name with another length.
+    /// When the store does not answer, or holds a whole object of this name with another length. A damaged one is set
+    /// aside.
     pub async fn writer(&self, digest: Digest, bytes: u64) -> Result<Option<Writer>, Error> {
         if let Some(stored) = self.size(&digest).await? {
             if stored == bytes {
                 return Ok(None);
             }
-            let cause = format!("it is {stored} bytes long, not {bytes}");
-            return Err(Error::Corrupt { place: self.place().to_owned(), digest, cause });
+            // What has another length cannot be whole: one of the two is not what the name says.
+            if !self.set_aside(&digest).await? {
+                let cause = format!("it is {stored} bytes long, not {bytes}");
+                return Err(Error::Corrupt { place: self.place().to_owned(), digest, cause });
+            }
         }
         let sink = if bytes <= PART_BYTES as u64 {
             Sink::Whole(Vec::new())

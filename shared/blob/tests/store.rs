@@ -132,7 +132,27 @@ async fn a_damaged_object_is_named_and_leaves_no_file() {
     assert!(matches!(stream, Err(Error::Corrupt { .. })));
 
     std::fs::write(object_path(folder.path(), &digest), b"pix").expect("it is cut");
-    assert!(matches!(blobs.put_bytes(b"pixels").await, Err(Error::Corrupt { .. })), "a cut object is not accepted");
+    blobs.put_bytes(b"pixels").await.expect("a cut object is set aside, and the whole one stored");
+    assert_eq!(blobs.get_bytes(&digest, 100).await.expect("it is whole"), b"pixels");
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_set_aside_and_what_is_whole_stays() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let blobs = Blobs::open(&folder.path().to_string_lossy()).await.expect("it opens");
+    let digest = blobs.put_bytes(b"pixels").await.expect("it is stored");
+    assert!(!blobs.set_aside(&digest).await.expect("it is whole"));
+    assert_eq!(blobs.verify(&digest).await.expect("it is there"), 6);
+    std::fs::write(object_path(folder.path(), &digest), b"pixelz").expect("it is damaged");
+    assert!(blobs.set_aside(&digest).await.expect("it is moved"));
+    assert!(!blobs.set_aside(&digest).await.expect("there is nothing left to move"));
+    assert!(matches!(blobs.verify(&digest).await, Err(Error::NotFound { .. })));
+    let aside = std::fs::read_dir(folder.path().join("damaged/sha256")).expect("it is kept");
+    let kept: Vec<_> = aside.map(|entry| entry.expect("it is listed").path()).collect();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(std::fs::read(&kept[0]).expect("it reads"), b"pixelz");
+    blobs.put_bytes(b"pixels").await.expect("it is stored again");
+    assert_eq!(blobs.get_bytes(&digest, 100).await.expect("it is whole"), b"pixels");
 }
 
 #[tokio::test]

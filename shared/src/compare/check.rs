@@ -40,7 +40,10 @@ fn reason(outcome: &Outcome) -> Reason {
     match outcome {
         Outcome::Unfinished | Outcome::Done => Reason::Unfinished,
         Outcome::Failed { cause: FailureCause::Diverged, .. } => Reason::Diverged,
-        Outcome::Failed { cause: FailureCause::User | FailureCause::Infrastructure, .. } => Reason::Failed,
+        Outcome::Failed {
+            cause: FailureCause::User | FailureCause::Infrastructure | FailureCause::Irreproducible,
+            ..
+        } => Reason::Failed,
         Outcome::Cancelled => Reason::Cancelled,
     }
 }

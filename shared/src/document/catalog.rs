@@ -149,6 +149,8 @@ pub struct Checkpoint {
     pub key: LineageKey,
     /// Digest of the checkpoint's manifest.
     pub manifest: Digest,
+    /// Digest of weights and optimizer: equal where they are, whoever trained them.
+    pub weights: Digest,
     /// The execution that made it.
     pub attempt: Attempt,
     /// Bytes of its parts; parts that training did not touch are stored once for all epochs.

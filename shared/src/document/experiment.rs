@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{EndpointRule, Timestamp};
 use crate::{
+    checkpoint::Environment,
     dataset::Split,
     digest::Digest,
     ids::{Epoch, ExperimentId, RunId, SegmentId},
@@ -119,6 +120,9 @@ pub struct Experiment {
     pub epochs_reused: u64,
     /// The experiment whose budget this one goes on from; null where it is no extension.
     pub extends: Option<ExperimentId>,
+    /// The environment class that it is trained in alone; null before its first attempt, and where any will do.
+    #[serde(default)]
+    pub environment: Option<Environment>,
     /// What all of it cost.
     pub ledger: Ledger,
     /// All arms, in the order of the spec.
@@ -211,6 +215,9 @@ pub struct Ledger {
     pub trained: RunSpent,
     /// Epochs that it took from earlier experiments, each once.
     pub reused: RunSpent,
+    /// Epochs that its attempts trained again because no checkpoint of them was left.
+    #[serde(default)]
+    pub replayed: RunSpent,
     /// Executions that are over.
     pub attempts: u64,
     /// Seconds for which those had a slot of a worker: with what was repeated and what was abandoned.
@@ -243,7 +250,8 @@ impl RunSpent {
 /// Why a run failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Who must act: `user`, `infrastructure`, or `diverged` where the loss is no longer finite.
+    /// Who must act: `user`, `infrastructure`; `diverged` where the loss is no longer finite, `irreproducible` where an
+    /// epoch that was trained again gave other weights.
     pub cause: FailureCause,
     /// What happened, where, and the way out.
     pub message: String,

@@ -25,7 +25,7 @@ pub use optimization::{ClassWeighting, ClassWeights, Optimization, Optimizer, Op
 pub use parse::{Format, parse};
 pub use resolve::{ResolvedArm, ResolvedStage, resolve};
 pub use schedule::Schedule;
-pub use settings::{Arm, Controls, Grid, Memory, Overrides, Precision, Stage};
+pub use settings::{Arm, Controls, EnvironmentRule, Grid, Memory, Overrides, Precision, Stage};
 pub use trainable::Trainable;
 pub use validate::{name as validate_name, validate};
 

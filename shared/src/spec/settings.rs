@@ -37,6 +37,26 @@ pub struct Controls {
     pub precision: Precision,
     /// What is kept from forward for backward.
     pub memory: Memory,
+    /// Where runs may be trained; no arm can override it.
+    #[serde(skip_serializing_if = "EnvironmentRule::is_default")]
+    pub environment: EnvironmentRule,
+}
+
+/// Where the runs of an experiment may be trained. Another environment class can give other last bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EnvironmentRule {
+    /// In one class, [`crate::checkpoint::Environment`]: that of the first epochs.
+    #[default]
+    Same,
+    /// Wherever there is room; `compare` refuses what was trained in different classes.
+    Any,
+}
+
+impl EnvironmentRule {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for Controls {
@@ -55,6 +75,7 @@ impl Default for Controls {
             average: None,
             precision: Precision::Fp32,
             memory: Memory::Normal,
+            environment: EnvironmentRule::Same,
         }
     }
 }

@@ -155,6 +155,7 @@ fn controls(controls: &Controls) -> Result<(), Error> {
         average,
         precision: _,
         memory: _,
+        environment: _,
     } = controls.clone();
     let all = Arm {
         batch_size: Some(batch_size),

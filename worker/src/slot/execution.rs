@@ -347,9 +347,9 @@ impl<'a> Execution<'a> {
             Report::Stopped { .. } => return Ok(Some(Part::Warm(self.stopped()))),
             Report::Failed { cause, message, .. } => {
                 // A diverged trainer is as good as new; after other failures a device may not be.
-                let failure = Failure { cause, message };
+                let failure = Failure { cause, message, damaged: None };
                 return Ok(Some(match cause {
-                    FailureCause::Infrastructure => Part::Lost(failure),
+                    FailureCause::Infrastructure | FailureCause::Irreproducible => Part::Lost(failure),
                     FailureCause::User | FailureCause::Diverged => Part::Warm(Outcome::Failed(failure)),
                 }));
             }

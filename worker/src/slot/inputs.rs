@@ -50,7 +50,10 @@ async fn checkpoint(cache: &Cache, start: &StartAttempt, digest: Digest, folder:
         |error: &dyn std::fmt::Display| Failure::infrastructure(format!("checkpoint {}: {error}", digest.short()));
     let patience = cache.patience();
     let bytes = patiently(patience, || cache.blobs().get_bytes(&digest, checkpoint::MAX_MANIFEST_BYTES)).await;
-    let bytes = bytes.map_err(|error| about(&error))?;
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(unusable(cache, digest, error, about).await),
+    };
     let manifest = checkpoint::Manifest::from_bytes(&bytes).map_err(|error| about(&error))?;
     check(&manifest, start).map_err(|problem| about(&problem))?;
     let mut files = Vec::with_capacity(manifest.parts.len());
@@ -59,7 +62,11 @@ async fn checkpoint(cache: &Cache, start: &StartAttempt, digest: Digest, folder:
             Role::Progress => format!("{}.json", part.digest),
             Role::Frozen | Role::Trained | Role::Optimizer => format!("{}.safetensors", part.digest),
         });
-        let bytes = cache.fetch(part.digest, &file).await.map_err(|error| about(&error))?;
+        let bytes = match cache.fetch(part.digest, &file).await {
+            Ok(bytes) => bytes,
+            Err(crate::cache::Error::Store(error)) => return Err(unusable(cache, digest, error, about).await),
+            Err(error) => return Err(about(&error)),
+        };
         if bytes != part.bytes {
             return Err(about(&format!("part {} is {bytes} bytes long, not {}", part.digest, part.bytes)));
         }
@@ -72,6 +79,23 @@ async fn checkpoint(cache: &Cache, start: &StartAttempt, digest: Digest, folder:
     };
     let position = manifest.step.zip(files.next()).map(|(step, progress)| Position { step, progress });
     Ok(Start::Checkpoint { frozen, trained, optimizer, position })
+}
+
+/// Why an object of the checkpoint `digest` cannot be had. What is damaged is set aside, so that the same object can be
+/// stored again when it is trained again.
+async fn unusable(
+    cache: &Cache,
+    digest: Digest,
+    error: ceteris_blob::Error,
+    about: impl Fn(&dyn std::fmt::Display) -> Failure,
+) -> Failure {
+    if let ceteris_blob::Error::Corrupt { digest, .. } = &error
+        && let Err(error) = cache.blobs().set_aside(digest).await
+    {
+        tracing::warn!(%error, "a damaged object stays where it is");
+    }
+    let damaged = matches!(error, ceteris_blob::Error::Corrupt { .. } | ceteris_blob::Error::NotFound { .. });
+    Failure { damaged: damaged.then_some(digest), ..about(&error) }
 }
 
 /// Whether a checkpoint is of the state that the work goes on from: the end of the epoch before, or within its first.

@@ -135,7 +135,7 @@ impl Uploader {
                 Some(Err(error)) => {
                     tracing::warn!(%attempt, epoch = %report.epoch, step = number, %error, "a step's checkpoint cannot be stored");
                 }
-                Some(Ok(manifest)) => {
+                Some(Ok((manifest, _))) => {
                     tracing::info!(%attempt, epoch = %report.epoch, step = number, checkpoint = %manifest.short(), "committed");
                     let StepReport { epoch, step, key, .. } = **report;
                     let committed = StepCommitted { epoch, step, key, manifest };
@@ -156,12 +156,13 @@ impl Uploader {
         for (scored, path) in &report.predictions {
             predictions.push((scored.clone(), self.store_file(path).await.map_err(failed)?.0));
         }
-        let manifest = self.store(epoch_checkpoint(report)).await.map_err(failed)?;
-        Ok(EpochCommitted { epoch: report.epoch, key: report.key, manifest, predictions, spent: report.spent })
+        let (manifest, weights) = self.store(epoch_checkpoint(report)).await.map_err(failed)?;
+        let EpochReport { epoch, key, spent, .. } = *report;
+        Ok(EpochCommitted { epoch, key, manifest, predictions, spent, weights: Some(weights) })
     }
 
-    /// Stores parts and then the manifest, whose digest it returns.
-    async fn store(&self, checkpoint: Checkpoint<'_>) -> Result<Digest, ceteris_blob::Error> {
+    /// Stores parts and then the manifest; returns its digest and that of the weights.
+    async fn store(&self, checkpoint: Checkpoint<'_>) -> Result<(Digest, Digest), ceteris_blob::Error> {
         let mut parts = Vec::with_capacity(checkpoint.parts.len());
         for (role, path) in checkpoint.parts {
             let (digest, bytes) = self.store_file(path).await?;
@@ -177,10 +178,11 @@ impl Uploader {
             classes: checkpoint.classes.to_vec(),
             environment: self.shared.environment.clone(),
             parts,
-        }
-        .to_bytes();
+        };
+        let (weights, bytes) = (manifest.weights(), manifest.to_bytes());
         let blobs = self.shared.cache.blobs();
-        patiently(self.shared.limits.store_patience, || blobs.put_bytes(&manifest)).await
+        let digest = patiently(self.shared.limits.store_patience, || blobs.put_bytes(&bytes)).await?;
+        Ok((digest, weights))
     }
 
     async fn store_file(&self, path: &Path) -> Result<(Digest, u64), ceteris_blob::Error> {

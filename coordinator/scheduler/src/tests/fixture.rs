@@ -8,8 +8,9 @@ use ceteris_shared::{
     checkpoint::Environment,
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, SegmentId, SessionId, WorkerId},
+    lineage::LineageKey,
     plan::{Pins, plan},
-    spec::{Format, parse},
+    spec::{EnvironmentRule, Format, parse},
     trainer::Spent,
 };
 use uuid::Uuid;
@@ -55,11 +56,16 @@ fn planned(index: u128) -> Submission {
     let trained = |segment: usize, epochs: u32| -> Vec<Reused> {
         let source = SegmentId(Uuid::from_u128(900 + segment as u128));
         (1..=epochs)
-            .map(|epoch| Reused { source, manifest: Digest::of(format!("{source} {epoch}").as_bytes()) })
+            .map(|epoch| Reused { source, manifest: Digest::of(format!("{source} {epoch}").as_bytes()), weights: None })
             .collect()
     };
     let reused = if index == 0 { Vec::new() } else { vec![trained(0, 2), trained(1, 1), trained(2, 1)] };
-    Submission { experiment, plan, dataset, external: Vec::new(), init: None, reused }
+    // The first may be trained anywhere, the second where it began.
+    let (rule, environment) = match index {
+        0 => (EnvironmentRule::Any, None),
+        _ => (EnvironmentRule::Same, Some(environment())),
+    };
+    Submission { experiment, plan, dataset, external: Vec::new(), init: None, reused, rule, environment }
 }
 
 const PARENTS: [Option<usize>; 8] = [None, Some(0), None, Some(2), Some(0), Some(2), Some(0), Some(2)];
@@ -80,6 +86,11 @@ pub(super) fn manifest(attempt: Attempt, epoch: u32) -> Digest {
     Digest::of(format!("{attempt} {epoch}").as_bytes())
 }
 
+/// What honest training ends in.
+pub(super) fn weights(key: LineageKey) -> Digest {
+    Digest::of(format!("weights {key}").as_bytes())
+}
+
 /// The checkpoint that an attempt makes within an epoch.
 pub(super) fn step_manifest(attempt: Attempt, epoch: u32, step: u32) -> Digest {
     Digest::of(format!("{attempt} {epoch} {step}").as_bytes())
@@ -97,10 +108,14 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) fn submitted() -> Self {
+        Self::of(submission(0))
+    }
+
+    pub(super) fn of(submission: Submission) -> Self {
         let config = Config { lease: LEASE, ..Config::default() };
         let scheduler = Scheduler::new(config);
         let mut fixture = Self { config, scheduler, now: Timestamp(1_000_000), effects: vec![], sessions: [0; 4] };
-        fixture.handle(Event::ExperimentSubmitted(Box::new(submission(0))));
+        fixture.handle(Event::ExperimentSubmitted(Box::new(submission)));
         fixture
     }
 
@@ -160,10 +175,15 @@ impl Fixture {
     }
 
     pub(super) fn epoch(&self, attempt: Attempt, epoch: u32) -> CommittedEpoch {
-        let work = &self.scheduler.segments[&attempt.segment].work;
+        let mut segment = &self.scheduler.segments[&attempt.segment];
+        while segment.work.start() >= Epoch(epoch) {
+            segment = &self.scheduler.segments[&segment.parent.expect("the epoch is on its path")];
+        }
+        let work = &segment.work;
         let key = work.epochs.iter().find(|work| work.epoch == Epoch(epoch)).expect("it is planned").key;
         let manifest = manifest(attempt, epoch);
-        CommittedEpoch { epoch: Epoch(epoch), key, manifest, predictions: vec![], spent: Spent::default() }
+        let weights = Some(weights(key));
+        CommittedEpoch { epoch: Epoch(epoch), key, manifest, predictions: vec![], spent: Spent::default(), weights }
     }
 
     pub(super) fn step(&self, attempt: Attempt, epoch: u32, step: u32) -> CommittedStep {

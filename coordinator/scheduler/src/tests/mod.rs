@@ -1,7 +1,9 @@
 //! What the scheduler does, case by case; [`random`] tries everything else.
 
+mod experiments;
 mod fixture;
 mod random;
+mod replay;
 mod steps;
 
 use std::time::Duration;
@@ -317,7 +319,7 @@ fn what_is_trained_already_is_not_trained_again() {
 
 fn trained(epochs: usize) -> Vec<Reused> {
     let source = SegmentId(Uuid::from_u128(77));
-    (0..epochs).map(|epoch| Reused { source, manifest: Digest::of(&[epoch as u8]) }).collect()
+    (0..epochs).map(|epoch| Reused { source, manifest: Digest::of(&[epoch as u8]), weights: None }).collect()
 }
 
 #[test]

@@ -18,10 +18,10 @@ use ceteris_shared::{
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::fixture::{environment, manifest, step_manifest, submission};
+use super::fixture::{environment, manifest, step_manifest, submission, weights};
 use crate::{
-    Change, CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Report, SavedExperiment, SavedSegment,
-    SavedStep, Scheduler, Snapshot, Start, State, Timestamp, WorkerConnected,
+    Change, CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Report, SavedEpoch, SavedExperiment,
+    SavedSegment, SavedStep, Scheduler, Snapshot, Start, State, Timestamp, WorkerConnected,
 };
 
 use step::{Pick, Step, step};
@@ -36,6 +36,8 @@ struct Task {
     done: usize,
     /// Steps of the epoch in flight.
     steps: u32,
+    /// The checkpoint that it starts from.
+    start: Option<Digest>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +59,8 @@ struct World {
     environments: BTreeMap<Attempt, Environment>,
     /// Every checkpoint within an epoch that counted: whose, of which epoch, at which step.
     steps: BTreeMap<Digest, (Attempt, Epoch, u32)>,
+    /// Every epoch that was committed.
+    trained: BTreeSet<(SegmentId, Epoch)>,
 }
 
 fn worker(index: usize) -> WorkerId {
@@ -79,6 +83,7 @@ impl World {
             owners: BTreeMap::new(),
             environments: BTreeMap::new(),
             steps: BTreeMap::new(),
+            trained: BTreeSet::new(),
         }
     }
 
@@ -97,6 +102,7 @@ impl World {
                 submission,
                 cancelled: false,
                 paused: false,
+                environment: None,
                 segments: vec![],
             });
         }
@@ -125,6 +131,8 @@ impl World {
         let attempt = match change {
             Change::AttemptStarted { attempt, .. }
             | Change::StepCommitted { attempt, .. }
+            | Change::EpochReplayed { attempt, .. }
+            | Change::CheckpointDamaged { attempt, .. }
             | Change::EpochCommitted { attempt, .. } => {
                 assert_eq!(speaker, Some(self.owners[attempt]), "{change:?}");
                 *attempt
@@ -141,6 +149,7 @@ impl World {
             Change::SegmentAdded { .. }
             | Change::EpochReused { .. }
             | Change::SegmentChanged { .. }
+            | Change::ExperimentBound { .. }
             | Change::ExperimentPaused { .. }
             | Change::ExperimentCancelled { .. } => return,
         };
@@ -168,19 +177,21 @@ impl World {
                     failures: 0,
                     losses: 0,
                     committed: Vec::new(),
+                    replays: 0,
                     step: None,
                     environment: None,
                     last_end: None,
                 });
             }
-            Change::EpochReused { segment, reused, .. } => self.saved(segment).committed.push(reused.manifest),
+            Change::EpochReused { segment, reused, .. } => self.saved(segment).committed.push(reused.into()),
             Change::SegmentChanged { segment, state, failures, losses } => {
                 let saved = self.saved(segment);
                 (saved.state, saved.failures, saved.losses) = (state, failures, losses);
             }
-            Change::AttemptAssigned { attempt, environment, .. } => {
+            Change::AttemptAssigned { attempt, environment, replays, .. } => {
                 let saved = self.saved(attempt.segment);
                 saved.attempts += 1;
+                saved.replays = replays;
                 saved.environment = Some(environment);
                 assert_eq!(attempt.number, saved.attempts, "attempts are counted without gaps");
             }
@@ -195,7 +206,26 @@ impl World {
             }
             // The step stays stored; restoring leaves it out.
             Change::EpochCommitted { attempt, committed, .. } => {
-                self.saved(attempt.segment).committed.push(committed.manifest);
+                let CommittedEpoch { manifest, weights, .. } = committed;
+                assert!(self.trained.insert((attempt.segment, committed.epoch)), "an epoch is committed once");
+                self.saved(attempt.segment).committed.push(SavedEpoch { manifest, weights, replayed: false });
+            }
+            Change::EpochReplayed { attempt, segment, committed, .. } => {
+                let first = self.start_of(segment).next();
+                let place = &mut self.saved(segment).committed[(committed.epoch.0 - first.0) as usize];
+                let CommittedEpoch { manifest, weights, .. } = committed;
+                let lost = std::mem::replace(
+                    place,
+                    SavedEpoch { manifest, weights: weights.or(place.weights), replayed: true },
+                );
+                let again = lost.replayed || self.stored.damaged.contains(&lost.manifest);
+                assert!(again, "only what is lost is trained again, by one attempt of each segment that needs it");
+                self.saved(attempt.segment).replays -= 1;
+            }
+            Change::CheckpointDamaged { manifest, .. } => self.stored.damaged.push(manifest),
+            Change::ExperimentBound { experiment, environment } => {
+                let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
+                known.expect("it is stored").environment = Some(environment);
             }
             Change::ExperimentPaused { experiment, since } => {
                 let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
@@ -225,7 +255,11 @@ impl World {
                     steps = step;
                 }
                 assert!(!start.work.epochs.is_empty());
-                peer.tasks.insert(start.attempt, Task { work: start.work, started: false, done: 0, steps });
+                let from = if let Start::Checkpoint(manifest) = start.start { Some(manifest) } else { None };
+                assert!(from.is_none_or(|from| !self.stored.damaged.contains(&from)), "nothing goes on from damage");
+                assert_eq!(from.is_none(), start.work.start() == Epoch(0) && steps == 0, "{start:?}");
+                let work = start.work;
+                peer.tasks.insert(start.attempt, Task { work, started: false, done: 0, steps, start: from });
             }
             Message::Stop(_) => {}
             Message::Revoke { attempt, .. } => {
@@ -267,8 +301,8 @@ impl World {
             (None, true, Some(next)) => {
                 (task.done, task.steps) = (task.done + 1, 0);
                 let (epoch, key, manifest) = (next.epoch, next.key, manifest(attempt, next.epoch.0));
-                let spent = Spent::default();
-                Report::EpochCommitted(CommittedEpoch { epoch, key, manifest, predictions: vec![], spent })
+                let (spent, weights) = (Spent::default(), Some(weights(key)));
+                Report::EpochCommitted(CommittedEpoch { epoch, key, manifest, predictions: vec![], spent, weights })
             }
             (None, true, None) => Report::Finished,
         };
@@ -276,6 +310,24 @@ impl World {
             self.peers[index].tasks.remove(&attempt);
         }
         self.report(index, attempt, report);
+    }
+
+    /// An honest worker finds that what it was to go on from is damaged.
+    fn damage(&mut self, index: usize) {
+        if self.peers[index].session.is_none() {
+            return;
+        }
+        let mut tasks = self.peers[index].tasks.iter().filter(|(_, task)| !task.started);
+        let Some((attempt, checkpoint)) = tasks.find_map(|(attempt, task)| Some((*attempt, task.start?))) else {
+            return;
+        };
+        self.peers[index].tasks.remove(&attempt);
+        self.report(index, attempt, Report::Damaged { checkpoint, message: "it is gone".to_owned() });
+    }
+
+    fn start_of(&self, id: SegmentId) -> Epoch {
+        let mut segments = (0..2).flat_map(|index| submission(index).plan.segments);
+        segments.find(|segment| segment.id == id).expect("it is planned").work.start()
     }
 
     /// A checkpoint within the epoch in flight of an honest worker.
@@ -301,6 +353,7 @@ impl World {
             1 => Report::Finished,
             2 => Report::Stopped,
             3 => Report::Failed { cause: FailureCause::Infrastructure, message: String::new() },
+            5 => Report::Damaged { checkpoint: manifest(attempt, epoch), message: String::new() },
             4 => {
                 let (epoch, step) = (Epoch(epoch), epoch);
                 let manifest = step_manifest(attempt, epoch.0, step);
@@ -309,7 +362,8 @@ impl World {
             _ => {
                 let manifest = manifest(attempt, epoch);
                 let (epoch, predictions, spent) = (Epoch(epoch), vec![], Spent::default());
-                Report::EpochCommitted(CommittedEpoch { epoch, key, manifest, predictions, spent })
+                let weights = kind.is_multiple_of(2).then(|| Digest::of(b"other weights"));
+                Report::EpochCommitted(CommittedEpoch { epoch, key, manifest, predictions, spent, weights })
             }
         };
         self.report(index, attempt, report);
@@ -338,6 +392,7 @@ impl World {
             }
             Step::Work { worker, fail } => self.work(worker, fail),
             Step::Checkpoint { worker } => self.checkpoint(worker),
+            Step::Damage { worker } => self.damage(worker),
             Step::Lie { worker, about, kind, epoch, right_key } => self.lie(worker, about, kind, epoch, right_key),
             Step::Wait(milliseconds) => {
                 self.now = Timestamp(self.now.0 + milliseconds);
@@ -350,18 +405,19 @@ impl World {
         }
     }
 
-    /// One honest worker, and nothing that goes wrong any more.
+    /// An honest worker of each environment class, and nothing that goes wrong any more.
     fn settle(&mut self) {
-        for index in 1..WORKERS {
+        for index in 0..WORKERS {
             self.step(Step::Disconnect { worker: index, current: true });
         }
         self.connect(0, 2, 1, true, &[]);
+        self.connect(1, 2, 2, true, &[]);
         for index in 0..2 {
             self.handle(Event::ResumeExperiment(submission(index).experiment));
         }
         for _ in 0..400 {
-            while !self.peers[0].tasks.is_empty() {
-                self.work(0, None);
+            while let Some(index) = (0..2).find(|&index| !self.peers[index].tasks.is_empty()) {
+                self.work(index, None);
             }
             let Some(deadline) = self.scheduler.next_deadline() else { return };
             self.now = self.now.max(deadline);
@@ -374,8 +430,8 @@ impl World {
 #[derive(Debug, PartialEq)]
 struct Place {
     state: State,
-    counts: [u32; 3],
-    committed: Vec<Digest>,
+    counts: [u32; 4],
+    committed: Vec<SavedEpoch>,
     step: Option<SavedStep>,
     environment: Option<Environment>,
 }
@@ -394,7 +450,7 @@ fn without_leases(scheduler: &Scheduler) -> Vec<(SegmentId, Place)> {
     let all = scheduler.segments.iter();
     let place = |s: &crate::scheduler::Segment| Place {
         state: flat(&s.state),
-        counts: [s.attempts, s.failures, s.losses],
+        counts: [s.attempts, s.failures, s.losses, s.replays],
         committed: s.committed.clone(),
         step: s.step.clone(),
         environment: s.environment.clone(),

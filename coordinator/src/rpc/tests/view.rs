@@ -18,7 +18,7 @@ use ceteris_shared::{
 
 use crate::{
     rpc::view::{Known, Now, experiment},
-    store::{AttemptRecord, CommittedRecord, ExperimentRecord, SegmentRecord, SeriesPoint},
+    store::{AttemptRecord, CommittedRecord, ExperimentRecord, ReplayedRecord, SegmentRecord, SeriesPoint},
 };
 
 const WORKER: WorkerId = WorkerId(uuid::Uuid::from_u128(9));
@@ -54,6 +54,7 @@ fn submitted() -> Known {
         losses: 0,
         attempts: Vec::new(),
         committed: Vec::new(),
+        replayed: Vec::new(),
     };
     let segments = plan.segments.iter().enumerate().map(record).collect();
     let (source, submitted_at) = (text.to_owned(), Timestamp(1_732_292_100_250));
@@ -67,6 +68,7 @@ fn submitted() -> Known {
             submitted_at,
             cancelled_at: None,
             paused_at: None,
+            environment: None,
         },
         segments,
     }
@@ -101,6 +103,7 @@ impl Known {
                 attempt: 1,
                 environment: environment(),
                 manifest: Digest([2; 32]),
+                weights: None,
                 spent: Spent { steps: 10, samples: 320, seconds: 1.5 },
                 committed_at: Timestamp(3),
                 predictions: Vec::new(),
@@ -212,11 +215,13 @@ fn what_earlier_experiments_trained_is_in_a_column_of_its_own() {
     let mut known = submitted().with(0, COMPLETED, 2).with(1, COMPLETED, 2);
     known.segments[0].committed.iter_mut().for_each(|epoch| epoch.source = SegmentId(uuid::Uuid::from_u128(99)));
     known.segments[0].attempts.clear();
+    let spent = Spent { steps: 10, samples: 320, seconds: 1.5 };
+    known.segments[1].replayed = vec![ReplayedRecord { epoch: Epoch(2), attempt: 1, spent }];
     known.segments[1].attempts[0].ended = Some((Timestamp(61_001), AttemptEnd::Finished));
     let told = known.told();
     assert_eq!((told.epochs_done, told.epochs_reused), (4, 2));
-    let Ledger { charged, trained, reused, attempts, attempt_seconds } = told.ledger;
-    assert_eq!((charged.epochs, trained.epochs, reused.epochs), (6, 2, 2));
+    let Ledger { charged, trained, reused, replayed, attempts, attempt_seconds } = told.ledger;
+    assert_eq!((charged.epochs, trained.epochs, reused.epochs, replayed.epochs), (6, 2, 2, 1));
     assert_eq!((attempts, attempt_seconds), (1, 61.0));
 }
 

@@ -12,7 +12,7 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::Fault;
 use crate::store::{
-    AttemptRecord, CommittedRecord, DatasetRecord, ExperimentRecord, LogBatch, RunRef, SeriesPoint, WeightsRecord,
+    AttemptRecord, CommittedRecord, DatasetRecord, ExperimentRecord, LogBatch, ReplayedRecord, RunRef, SeriesPoint, WeightsRecord,
     WorkerRecord,
 };
 
@@ -47,6 +47,16 @@ pub(super) trait Columns {
 
     fn time(&self, column: &str) -> Result<Timestamp, Fault> {
         self.number(column).map(Timestamp)
+    }
+
+    fn optional_parsed<T: FromStr<Err: std::fmt::Display>>(&self, column: &str) -> Result<Option<T>, Fault> {
+        let text = self.optional_text(column)?;
+        text.map(|text| text.parse().map_err(|error| damaged(column, error))).transpose()
+    }
+
+    fn optional_document<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, Fault> {
+        let text = self.optional_text(column)?;
+        text.map(|text| serde_json::from_str(&text).map_err(|error| damaged(column, error))).transpose()
     }
 
     fn optional_time(&self, column: &str) -> Result<Option<Timestamp>, Fault> {
@@ -154,6 +164,7 @@ fn cause_text(cause: FailureCause) -> &'static str {
         FailureCause::User => "user",
         FailureCause::Infrastructure => "infrastructure",
         FailureCause::Diverged => "diverged",
+        FailureCause::Irreproducible => "irreproducible",
     }
 }
 
@@ -162,6 +173,7 @@ fn cause_of(row: &SqliteRow) -> Result<FailureCause, Fault> {
         "user" => Ok(FailureCause::User),
         "infrastructure" => Ok(FailureCause::Infrastructure),
         "diverged" => Ok(FailureCause::Diverged),
+        "irreproducible" => Ok(FailureCause::Irreproducible),
         other => Err(damaged("cause", format!("{other:?} is not a cause"))),
     }
 }
@@ -197,6 +209,7 @@ pub(super) fn experiment_of(row: &SqliteRow) -> Result<ExperimentRecord, Fault> 
         submitted_at: row.time("submitted_at")?,
         cancelled_at: row.optional_time("cancelled_at")?,
         paused_at: row.optional_time("paused_at")?,
+        environment: row.optional_document("environment")?,
     })
 }
 
@@ -228,10 +241,20 @@ pub(super) fn committed_of(row: &SqliteRow) -> Result<CommittedRecord, Fault> {
         attempt: row.number("attempt")?,
         environment: row.document("environment")?,
         manifest: row.parsed("manifest")?,
-        spent: Spent { steps: row.number("steps")?, samples: row.number("samples")?, seconds: row.float("seconds")? },
+        weights: row.optional_parsed("weights")?,
+        spent: spent_of(row)?,
         committed_at: row.time("committed_at")?,
         predictions: Vec::new(),
     })
+}
+
+fn spent_of(row: &SqliteRow) -> Result<Spent, Fault> {
+    Ok(Spent { steps: row.number("steps")?, samples: row.number("samples")?, seconds: row.float("seconds")? })
+}
+
+/// With the number of its attempt.
+pub(super) fn replayed_of(row: &SqliteRow) -> Result<ReplayedRecord, Fault> {
+    Ok(ReplayedRecord { epoch: Epoch(row.number("epoch")?), attempt: row.number("number")?, spent: spent_of(row)? })
 }
 
 /// With the environment of its attempt.

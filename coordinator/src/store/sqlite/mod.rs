@@ -167,7 +167,7 @@ impl Store for Sqlite {
         self.read_snapshot().await.map_err(|fault| self.named(fault))
     }
 
-    async fn trained(&self, keys: &[LineageKey]) -> Result<HashMap<LineageKey, TrainedEpoch>, Error> {
+    async fn trained(&self, keys: &[LineageKey]) -> Result<HashMap<LineageKey, Vec<TrainedEpoch>>, Error> {
         self.read_trained(keys).await.map_err(|fault| self.named(fault))
     }
 

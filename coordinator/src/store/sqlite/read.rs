@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ceteris_scheduler::{SavedExperiment, SavedSegment, SavedStep, Snapshot, Submission};
+use ceteris_scheduler::{SavedEpoch, SavedExperiment, SavedSegment, SavedStep, Snapshot, Submission};
 use ceteris_shared::{
     digest::Digest,
     ids::{Epoch, ExperimentId, SegmentId, WorkerId},
@@ -14,7 +14,7 @@ use sqlx::{SqliteConnection, query, query_scalar, sqlite::SqliteRow};
 use super::{
     Fault, Sqlite,
     codec::{
-        Columns as _, attempt_of, committed_of, dataset_of, end_of, experiment_of, int, json, log_of, point_of, run_of,
+        Columns as _, attempt_of, committed_of, dataset_of, end_of, experiment_of, int, json, log_of, point_of, replayed_of, run_of,
         state_of, step_of, weights_of, worker_of,
     },
 };
@@ -40,6 +40,7 @@ impl Sqlite {
                 .dataset
                 .ok_or_else(|| Fault::Damaged(format!("experiment {} is not pinned to a data set", record.id)))?;
             let (cancelled, paused) = (record.cancelled_at.is_some(), record.paused_at.is_some());
+            let environment = record.environment;
             let segments = segments.remove(&record.id).unwrap_or_default();
             let submission = Submission {
                 experiment: record.id,
@@ -48,18 +49,27 @@ impl Sqlite {
                 external: record.pins.external,
                 init: record.pins.init,
                 reused: Vec::new(),
+                rule: record.spec.controls.environment,
+                environment: None,
             };
-            Ok(SavedExperiment { submission, cancelled, paused, segments })
+            Ok(SavedExperiment { submission, cancelled, paused, environment, segments })
         });
-        Ok(Snapshot { experiments: experiments.collect::<Result<_, Fault>>()? })
+        let experiments = experiments.collect::<Result<_, Fault>>()?;
+        let damaged = query("SELECT manifest FROM damaged ORDER BY manifest").fetch_all(&mut *from).await?;
+        let damaged = damaged.iter().map(|row| row.parsed("manifest")).collect::<Result<_, _>>()?;
+        Ok(Snapshot { experiments, damaged })
     }
 
-    pub(super) async fn read_trained(&self, keys: &[LineageKey]) -> Result<HashMap<LineageKey, TrainedEpoch>, Fault> {
-        let select = "SELECT lineage_key, segment, manifest, (SELECT json_group_array(scored) FROM predictions AS p \
-             WHERE p.segment = epochs.segment AND p.epoch = epochs.epoch) AS scored \
-             FROM json_each(?) AS wanted JOIN epochs ON epochs.lineage_key = wanted.value \
-             ORDER BY epochs.committed_at, epochs.segment";
-        let mut trained: HashMap<LineageKey, TrainedEpoch> = HashMap::new();
+    pub(super) async fn read_trained(
+        &self,
+        keys: &[LineageKey],
+    ) -> Result<HashMap<LineageKey, Vec<TrainedEpoch>>, Fault> {
+        let select = "SELECT t.lineage_key, t.segment, t.manifest, t.weights, attempts.environment, \
+             (SELECT json_group_array(scored) FROM predictions AS p WHERE p.segment = t.segment AND p.epoch = t.epoch) AS scored \
+             FROM json_each(?) AS wanted JOIN trained AS t ON t.lineage_key = wanted.value \
+             JOIN attempts ON attempts.segment = t.segment AND attempts.number = t.attempt \
+             ORDER BY t.committed_at, t.segment";
+        let mut trained: HashMap<LineageKey, Vec<TrainedEpoch>> = HashMap::new();
         for keys in keys.chunks(KEYS) {
             for row in query(select).bind(json(&keys)?).fetch_all(&self.readers).await? {
                 let texts: Vec<String> = row.document("scored")?;
@@ -67,11 +77,14 @@ impl Sqlite {
                     scored_of(text).ok_or_else(|| Fault::Damaged(format!("{text:?} is nothing to score")))
                 };
                 let scored = texts.iter().map(scored).collect::<Result<Vec<_>, _>>()?;
-                let epoch = TrainedEpoch { segment: row.parsed("segment")?, manifest: row.parsed("manifest")?, scored };
-                let known = trained.entry(row.parsed("lineage_key")?).or_insert_with(|| epoch.clone());
-                if known.scored.len() < epoch.scored.len() {
-                    *known = epoch;
-                }
+                let epoch = TrainedEpoch {
+                    segment: row.parsed("segment")?,
+                    manifest: row.parsed("manifest")?,
+                    weights: row.optional_parsed("weights")?,
+                    environment: row.document("environment")?,
+                    scored,
+                };
+                trained.entry(row.parsed("lineage_key")?).or_default().push(epoch);
             }
         }
         Ok(trained)
@@ -199,6 +212,14 @@ impl Sqlite {
                 committed[at].predictions.push((scored, row.parsed("digest")?));
             }
         }
+        let select = "SELECT replays.*, attempts.number, attempts.segment AS of FROM segments \
+             JOIN attempts ON attempts.segment = segments.id JOIN replays ON replays.attempt = attempts.id \
+             WHERE segments.experiment = ? ORDER BY replays.id";
+        for row in query(select).bind(&id).fetch_all(&mut *from).await? {
+            if let Some(&index) = index.get(&row.parsed("of")?) {
+                segments[index].replayed.push(replayed_of(&row)?);
+            }
+        }
         segments.iter_mut().flat_map(|segment| &mut segment.committed).for_each(|epoch| epoch.predictions.sort());
         Ok(segments)
     }
@@ -268,15 +289,20 @@ fn segment_of(row: &SqliteRow) -> Result<SegmentRecord, Fault> {
         losses: row.number("losses")?,
         attempts: Vec::new(),
         committed: Vec::new(),
+        replayed: Vec::new(),
     })
 }
 
 /// Of every experiment, in the plan's order.
 async fn saved_segments(from: &mut SqliteConnection) -> Result<HashMap<ExperimentId, Vec<SavedSegment>>, Fault> {
-    let mut committed: HashMap<String, Vec<Digest>> = HashMap::new();
-    let select = "SELECT segment, manifest FROM counted ORDER BY segment, epoch";
+    let mut committed: HashMap<String, Vec<SavedEpoch>> = HashMap::new();
+    let select = "SELECT segment, manifest, weights, replayed FROM counted ORDER BY segment, epoch";
     for row in query(select).fetch_all(&mut *from).await? {
-        committed.entry(row.text("segment")?).or_default().push(row.parsed("manifest")?);
+        committed.entry(row.text("segment")?).or_default().push(SavedEpoch {
+            manifest: row.parsed("manifest")?,
+            weights: row.optional_parsed("weights")?,
+            replayed: row.number::<u8>("replayed")? != 0,
+        });
     }
     let select = "SELECT steps.*, attempts.environment FROM steps JOIN attempts \
          ON attempts.segment = steps.segment AND attempts.number = steps.attempt";
@@ -284,11 +310,13 @@ async fn saved_segments(from: &mut SqliteConnection) -> Result<HashMap<Experimen
     for row in query(select).fetch_all(&mut *from).await? {
         steps.insert(row.text("segment")?, step_of(&row)?);
     }
-    let select = "SELECT segment, number, environment, ending, cause, message FROM attempts ORDER BY segment, number";
-    let mut attempts: HashMap<String, (u32, Option<_>, Option<_>)> = HashMap::new();
+    let select = "SELECT segment, number, environment, ending, cause, message, \
+         replays - (SELECT count(*) FROM replays WHERE replays.attempt = attempts.id) AS replays \
+         FROM attempts ORDER BY segment, number";
+    let mut attempts: HashMap<String, (u32, u32, Option<_>, Option<_>)> = HashMap::new();
     for row in query(select).fetch_all(&mut *from).await? {
-        let (number, environment, last_end) = attempts.entry(row.text("segment")?).or_default();
-        *number = row.number("number")?;
+        let (number, replays, environment, last_end) = attempts.entry(row.text("segment")?).or_default();
+        (*number, *replays) = (row.number("number")?, row.number("replays")?);
         *environment = Some(row.document("environment")?);
         if let Some(end) = end_of(&row)? {
             *last_end = Some(end);
@@ -297,13 +325,14 @@ async fn saved_segments(from: &mut SqliteConnection) -> Result<HashMap<Experimen
     let mut segments: HashMap<ExperimentId, Vec<SavedSegment>> = HashMap::new();
     for row in query("SELECT * FROM segments ORDER BY experiment, position").fetch_all(from).await? {
         let id = row.text("id")?;
-        let (attempts, environment, last_end) = attempts.remove(&id).unwrap_or_default();
+        let (attempts, replays, environment, last_end) = attempts.remove(&id).unwrap_or_default();
         segments.entry(row.parsed("experiment")?).or_default().push(SavedSegment {
             state: state_of(&row)?,
             attempts,
             failures: row.number("failures")?,
             losses: row.number("losses")?,
             committed: committed.remove(&id).unwrap_or_default(),
+            replays,
             step: steps.remove(&id),
             environment,
             last_end,

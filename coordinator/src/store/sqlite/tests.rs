@@ -23,6 +23,7 @@ macro_rules! contract {
 contract! {
     what_is_committed_is_restored,
     the_last_step_is_restored_until_its_epoch_is_committed,
+    what_is_trained_again_takes_the_place_of_what_is_damaged,
     every_state_is_stored,
     a_commit_is_all_or_nothing,
     a_pause_is_stored_until_its_end,

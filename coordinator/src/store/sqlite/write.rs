@@ -212,15 +212,16 @@ async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Resul
         Decision::SegmentChanged { segment, state, failures, losses } => {
             write_state(to, *segment, state, *failures, *losses).await
         }
-        Decision::AttemptAssigned { attempt, worker, environment, at } => {
+        Decision::AttemptAssigned { attempt, worker, environment, replays, at } => {
             let insert = query(
-                "INSERT INTO attempts (segment, number, worker, environment, assigned_at) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO attempts (segment, number, worker, environment, replays, assigned_at) VALUES (?, ?, ?, ?, ?, ?)",
             );
             insert
                 .bind(attempt.segment.to_string())
                 .bind(int(attempt.number))
                 .bind(worker.to_string())
                 .bind(json(environment)?)
+                .bind(int(*replays))
                 .bind(int(at.0))
                 .execute(to)
                 .await?;
@@ -252,6 +253,30 @@ async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Resul
         }
         Decision::StepCommitted { attempt, committed, at } => write_step(to, *attempt, committed, *at).await,
         Decision::EpochCommitted { attempt, committed, at } => write_epoch(to, *attempt, committed, *at).await,
+        Decision::EpochReplayed { attempt, segment, committed, at } => {
+            write_replay(to, *attempt, *segment, committed, *at).await
+        }
+        Decision::CheckpointDamaged { attempt, manifest, at } => {
+            query(
+                "INSERT INTO damaged (manifest, attempt, found_at) \
+                 SELECT ?, id, ? FROM attempts WHERE segment = ? AND number = ?",
+            )
+            .bind(manifest.to_string())
+            .bind(int(at.0))
+            .bind(attempt.segment.to_string())
+            .bind(int(attempt.number))
+            .execute(to)
+            .await?;
+            Ok(())
+        }
+        Decision::ExperimentBound { experiment, environment } => {
+            query("UPDATE experiments SET environment = ? WHERE id = ?")
+                .bind(json(environment)?)
+                .bind(experiment.to_string())
+                .execute(to)
+                .await?;
+            Ok(())
+        }
         Decision::ExperimentPaused { experiment, since } => {
             query("UPDATE experiments SET paused_at = ? WHERE id = ?")
                 .bind(since.map(|at| int(at.0)))
@@ -338,6 +363,34 @@ async fn write_step(
     Ok(())
 }
 
+/// The predictions of an epoch that is trained again are those that are there.
+async fn write_replay(
+    to: &mut SqliteConnection,
+    attempt: Attempt,
+    segment: SegmentId,
+    committed: &ceteris_scheduler::CommittedEpoch,
+    at: Timestamp,
+) -> Result<(), Fault> {
+    query(
+        "INSERT INTO replays (segment, epoch, attempt, manifest, weights, steps, samples, seconds, committed_at) \
+         SELECT counted.source, counted.epoch, attempts.id, ?, ?, ?, ?, ?, ? FROM counted JOIN attempts \
+         WHERE counted.segment = ? AND counted.epoch = ? AND attempts.segment = ? AND attempts.number = ?",
+    )
+    .bind(committed.manifest.to_string())
+    .bind(committed.weights.map(|weights| weights.to_string()))
+    .bind(int(committed.spent.steps))
+    .bind(int(committed.spent.samples))
+    .bind(committed.spent.seconds)
+    .bind(int(at.0))
+    .bind(segment.to_string())
+    .bind(int(committed.epoch.0))
+    .bind(attempt.segment.to_string())
+    .bind(int(attempt.number))
+    .execute(to)
+    .await?;
+    Ok(())
+}
+
 async fn write_epoch(
     to: &mut SqliteConnection,
     attempt: Attempt,
@@ -346,14 +399,15 @@ async fn write_epoch(
 ) -> Result<(), Fault> {
     let segment = attempt.segment.to_string();
     query(
-        "INSERT INTO epochs (segment, epoch, lineage_key, attempt, manifest, steps, samples, seconds, committed_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO epochs (segment, epoch, lineage_key, attempt, manifest, weights, steps, samples, seconds, committed_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(&segment)
     .bind(int(committed.epoch.0))
     .bind(committed.key.to_string())
     .bind(int(attempt.number))
     .bind(committed.manifest.to_string())
+    .bind(committed.weights.map(|weights| weights.to_string()))
     .bind(int(committed.spent.steps))
     .bind(int(committed.spent.samples))
     .bind(committed.spent.seconds)

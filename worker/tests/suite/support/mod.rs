@@ -170,6 +170,7 @@ pub fn story(events: &[Event]) -> Vec<String> {
         EventKind::Finished => Some("finished".to_owned()),
         EventKind::Stopped => Some("stopped".to_owned()),
         EventKind::Failed { cause, .. } => Some(format!("failed {cause:?}")),
+        EventKind::Damaged { checkpoint, .. } => Some(format!("damaged {}", checkpoint.short())),
         EventKind::Log(_) => None,
     };
     events.iter().filter_map(word).collect()
@@ -178,7 +179,7 @@ pub fn story(events: &[Event]) -> Vec<String> {
 /// The message of the failure that ended an attempt.
 pub fn failure(events: &[Event]) -> String {
     let message = |event: &Event| match &event.kind {
-        EventKind::Failed { message, .. } => Some(message.clone()),
+        EventKind::Failed { message, .. } | EventKind::Damaged { message, .. } => Some(message.clone()),
         _ => None,
     };
     events.iter().find_map(message).expect("it failed")

@@ -17,6 +17,7 @@ pub(super) enum Step {
     Heartbeat { worker: usize, claim: Vec<Pick> },
     Work { worker: usize, fail: Option<FailureCause> },
     Checkpoint { worker: usize },
+    Damage { worker: usize },
     Lie { worker: usize, about: Pick, kind: u8, epoch: u32, right_key: bool },
     Wait(u64),
     Restart,
@@ -56,7 +57,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         3 => (worker.clone(), claims()).prop_map(|(worker, claim)| Step::Heartbeat { worker, claim }),
         16 => (worker.clone(), cause).prop_map(|(worker, fail)| Step::Work { worker, fail }),
         6 => worker.clone().prop_map(|worker| Step::Checkpoint { worker }),
-        3 => (worker, pick(), 0u8..6, 0u32..6, any::<bool>())
+        4 => worker.clone().prop_map(|worker| Step::Damage { worker }),
+        3 => (worker, pick(), 0u8..8, 0u32..6, any::<bool>())
             .prop_map(|(worker, about, kind, epoch, right_key)| Step::Lie { worker, about, kind, epoch, right_key }),
         3 => (0u64..40_000).prop_map(Step::Wait),
         1 => Just(Step::Restart),
