@@ -40,9 +40,11 @@ impl Hasher {
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let halves = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let digits = halves.map(|half| char::from(DIGITS[usize::from(half)]));
-        f.write_str(&digits.collect::<String>())
+        let mut text = [0; 64];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        f.pad(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

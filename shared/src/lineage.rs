@@ -1,24 +1,34 @@
 //! Lineage: a hash chain with one link an epoch, over everything that can influence the weights and nothing else.
 //!
 //! Two epochs with one key end in the same weights (in one environment class), so they are trained once. The canonical
-//! encoding of a link is lines of `name=value`, in the order written here, under a version line; it is documented in
+//! encoding is lines of `name=value`, in the order written here, under a version line; it is documented in
 //! `docs/lineage.md` and pinned by golden tests, because a changed encoding silently changes what is shared.
+//!
+//! It has three layers, so that planning many runs writes out little: the settings of a stage, the link of an epoch (the same
+//! for every seed), and the key, which is the digest of 55 bytes: the key before it and the beginning of the link's.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     dataset::Split,
-    digest::{self, Digest},
+    digest::{self, Digest, Hasher},
     ids::Epoch,
     spec::{Arch, ClassWeighting, ClassWeights, Memory, Optimization, Precision, Rates, Trainable, UpdateRule},
 };
 
 /// Version of the encoding. Raise it when a link's lines change.
-pub const ENCODING: &str = "ceteris.lineage/2";
+pub const ENCODING: &str = "ceteris.lineage/3";
 /// Version of the training engine's arithmetic. Raise it when the same link would give other weights.
 pub const ENGINE: &str = "2";
+
+/// How much of a link's digest a key is made of: with the key before it, as much as SHA-256 takes in one block. Plans are made of
+/// keys, and 184 bits are far more than keep links apart.
+const LINK_BYTES: usize = 23;
 
 /// The state of a run after some epoch, by everything that led to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,19 +69,13 @@ pub struct Root<'a> {
     pub seed: u64,
 }
 
-/// What one epoch adds.
+/// What all epochs of a stage have in common.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Link<'a> {
+pub struct Settings<'a> {
     /// What is trainable.
     pub train: Trainable,
     /// How weights move.
     pub optimization: &'a Optimization,
-    /// True in the first epoch of a stage, where the optimizer's moments are zero.
-    pub optimizer_starts: bool,
-    /// The epoch's learning rate.
-    pub lr: f64,
-    /// Its course within the epoch.
-    pub rates: Rates,
     /// [`crate::spec::Augment::canonical`].
     pub augment: &'a str,
     /// Samples in a step.
@@ -80,6 +84,21 @@ pub struct Link<'a> {
     pub precision: Precision,
     /// What is kept from forward for backward: what is computed again may be summed in another order.
     pub memory: Memory,
+}
+
+/// What one epoch adds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Link {
+    /// [`Settings::digest`].
+    pub settings: Digest,
+    /// Which epoch.
+    pub epoch: Epoch,
+    /// True in the first epoch of a stage, where the optimizer's moments are zero.
+    pub optimizer_starts: bool,
+    /// The epoch's learning rate.
+    pub lr: f64,
+    /// Its course within the epoch.
+    pub rates: Rates,
 }
 
 impl Root<'_> {
@@ -99,38 +118,42 @@ impl Root<'_> {
     }
 }
 
-/// A link of one epoch, written out but for the key before it: the same for every seed of an arm.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written(String);
-
-impl Written {
-    /// The key after the epoch, from the key before it.
-    pub fn key(&self, before: LineageKey) -> LineageKey {
-        let Self(lines) = self;
-        LineageKey(Digest::of(format!("{ENCODING}\nbefore={before}\n{lines}").as_bytes()))
-    }
-}
-
-impl Link<'_> {
-    /// The key after this epoch, from the key before it.
-    pub fn key(&self, epoch: Epoch, before: LineageKey) -> LineageKey {
-        self.written(epoch).key(before)
-    }
-
-    /// The link as that of `epoch`.
-    pub fn written(&self, epoch: Epoch) -> Written {
-        let mut lines = Lines(String::new());
-        lines.push("epoch", epoch);
+impl Settings<'_> {
+    /// What links name them by.
+    pub fn digest(&self) -> Digest {
+        let mut lines = Lines(format!("{ENCODING}\n"));
         lines.push("train", self.train.name());
         lines.optimization(self.optimization, self.train);
-        lines.push("optimizer_starts", self.optimizer_starts);
-        lines.bits("lr", self.lr);
-        lines.rates(self.rates);
         lines.push("augment", self.augment);
         lines.push("batch_size", self.batch_size);
         lines.push("precision", self.precision.name());
         lines.push("memory", self.memory.name());
-        Written(lines.0)
+        Digest::of(lines.0.as_bytes())
+    }
+}
+
+impl Link {
+    /// What keys are made of: the same for every seed.
+    pub fn digest(&self) -> Digest {
+        let mut lines = Lines(String::with_capacity(256));
+        lines.push("epoch", self.epoch);
+        lines.push("optimizer_starts", self.optimizer_starts);
+        lines.bits("lr", self.lr);
+        lines.rates(self.rates);
+        let mut digest = Hasher::default();
+        digest.update(&self.settings.0);
+        digest.update(lines.0.as_bytes());
+        digest.finish()
+    }
+}
+
+impl LineageKey {
+    /// The key after an epoch, from the key before it.
+    pub fn after(self, link: Digest) -> Self {
+        let mut bytes = [0; 32 + LINK_BYTES];
+        bytes[..32].copy_from_slice(&self.0.0);
+        bytes[32..].copy_from_slice(&link.0[..LINK_BYTES]);
+        Self(Digest::of(&bytes))
     }
 }
 
@@ -139,11 +162,12 @@ struct Lines(String);
 
 impl Lines {
     fn push(&mut self, name: &str, value: impl fmt::Display) {
-        self.0 += &format!("{name}={value}\n");
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{name}={value}");
     }
 
     fn bits(&mut self, name: &str, value: f64) {
-        self.push(name, bits(value));
+        self.push(name, format_args!("{:016x}", value.to_bits()));
     }
 
     fn optional(&mut self, name: &str, value: Option<f64>) {
@@ -223,13 +247,10 @@ mod tests {
         Optimization::default()
     }
 
-    fn link(optimization: &Optimization) -> Link<'_> {
-        Link {
+    fn settings(optimization: &Optimization) -> Settings<'_> {
+        Settings {
             train: Trainable::Denseblock4,
             optimization,
-            optimizer_starts: true,
-            lr: 1e-3,
-            rates: Rates::Constant,
             augment: "none",
             batch_size: 32,
             precision: Precision::Fp32,
@@ -237,7 +258,12 @@ mod tests {
         }
     }
 
-    /// What a link says, one change at a time.
+    fn link() -> Link {
+        let settings = settings(&adam()).digest();
+        Link { settings, epoch: Epoch(1), optimizer_starts: true, lr: 1e-3, rates: Rates::Constant }
+    }
+
+    /// What settings say, one change at a time.
     fn optimizations() -> Vec<Optimization> {
         let (betas, epsilon, momentum, dampening) = ([0.9, 0.999], 1e-8, 0.9, 0.1);
         let rules = [
@@ -278,19 +304,31 @@ mod tests {
             class_weights: ClassWeights::Listed(vec![1.0, 3.0]),
             ..adam()
         };
+        let others = Settings { augment: "strong@1", memory: Memory::Low, ..settings(&sgd) }.digest();
         let keys = [
             root,
-            link(&adam()).key(Epoch(1), root),
-            Link { rates: Rates::WarmUp { done: 0, epochs: 2 }, ..link(&adam()) }.key(Epoch(1), root),
-            Link { rates: one_cycle, augment: "strong@1", memory: Memory::Low, ..link(&sgd) }.key(Epoch(2), root),
+            root.after(link().digest()),
+            root.after(Link { rates: Rates::WarmUp { done: 0, epochs: 2 }, ..link() }.digest()),
+            root.after(Link { rates: one_cycle, settings: others, epoch: Epoch(2), ..link() }.digest()),
         ];
         let golden = [
-            "56814419eb2a3cdcac0b2b5f13180ddab3439cb5e23c890be63c5b24ba09cdb1",
-            "42d444a07196ab3158ef990aa9d81b447775327e5dc890a1b9484a8a8b7bb362",
-            "da2eb61d01805cdd2a418c41096df4b1252476915738501e023070124b95830d",
-            "327177edf10021716b94d2ca6c9164f76ac0fd0a925ada7a236e672db2af37b6",
+            "3e94f12b049655e38892c05331394c569c37adf0d8f82e1058bfc715a5295a40",
+            "80d7050e853ebae6fc575994378db92f764542b225845bd0f09b7f99dbf7acd6",
+            "34ee61de3fdba0ec3b536df175cb4f87626befbbd8835e7d6f75c1772ecc3d92",
+            "83bf36d2f8f7cf3b591b2738cbb7d9fd42659fa10a89fc95fcae48279b622aab",
         ];
         assert_eq!(keys.map(|key| key.to_string()), golden);
+    }
+
+    #[test]
+    fn a_key_is_the_digest_of_the_key_before_it_and_the_beginning_of_the_link() {
+        let (before, link) = (root().key(), link().digest());
+        let bytes: Vec<u8> = before.0.0.into_iter().chain(link.0).take(55).collect();
+        assert_eq!(before.after(link), LineageKey(Digest::of(&bytes)));
+        assert_ne!(before.after(link), LineageKey(link).after(before.0));
+        let mut lines = settings(&adam()).digest().0.to_vec();
+        lines.extend(b"epoch=1\noptimizer_starts=true\nlr=3f50624dd2f1a9fc\nrates=constant\n");
+        assert_eq!(link, Digest::of(&lines));
     }
 
     #[test]
@@ -306,44 +344,46 @@ mod tests {
 
     #[test]
     fn every_field_of_a_link_changes_the_key() {
-        let (before, adam) = (root().key(), adam());
+        let adam = adam();
         let cycle = |done, epochs, rise, start_divisor, end_divisor| Link {
             rates: Rates::OneCycle { done, epochs, rise, start_divisor, end_divisor },
-            ..link(&adam)
+            ..link()
         };
-        let changed = [
-            Link { train: Trainable::All, ..link(&adam) },
-            Link { optimizer_starts: false, ..link(&adam) },
-            Link { lr: 1e-3 + f64::EPSILON, ..link(&adam) },
-            Link { rates: Rates::WarmUp { done: 0, epochs: 4 }, ..link(&adam) },
-            Link { rates: Rates::WarmUp { done: 1, epochs: 4 }, ..link(&adam) },
-            Link { rates: Rates::WarmUp { done: 0, epochs: 5 }, ..link(&adam) },
+        let links = [
+            link(),
+            Link { epoch: Epoch(2), ..link() },
+            Link { optimizer_starts: false, ..link() },
+            Link { lr: 1e-3 + f64::EPSILON, ..link() },
+            Link { rates: Rates::WarmUp { done: 0, epochs: 4 }, ..link() },
+            Link { rates: Rates::WarmUp { done: 1, epochs: 4 }, ..link() },
+            Link { rates: Rates::WarmUp { done: 0, epochs: 5 }, ..link() },
             cycle(0, 4, 0.3, 25.0, 1e4),
             cycle(1, 4, 0.3, 25.0, 1e4),
             cycle(0, 5, 0.3, 25.0, 1e4),
             cycle(0, 4, 0.4, 25.0, 1e4),
             cycle(0, 4, 0.3, 20.0, 1e4),
             cycle(0, 4, 0.3, 25.0, 1e3),
-            Link { augment: "light@1", ..link(&adam) },
-            Link { batch_size: 16, ..link(&adam) },
-            Link { precision: Precision::Tf32, ..link(&adam) },
-            Link { precision: Precision::Bf16, ..link(&adam) },
-            Link { memory: Memory::Low, ..link(&adam) },
+        ];
+        let changed = [
+            Settings { train: Trainable::All, ..settings(&adam) },
+            Settings { augment: "light@1", ..settings(&adam) },
+            Settings { batch_size: 16, ..settings(&adam) },
+            Settings { precision: Precision::Tf32, ..settings(&adam) },
+            Settings { precision: Precision::Bf16, ..settings(&adam) },
+            Settings { memory: Memory::Low, ..settings(&adam) },
         ];
         let optimizations = optimizations();
-        let links = changed.into_iter().chain(optimizations.iter().map(link));
-        let mut keys: Vec<LineageKey> = links.map(|link| link.key(Epoch(1), before)).collect();
-        let key = link(&adam).key(Epoch(1), before);
-        keys.extend([link(&adam).key(Epoch(2), before), link(&adam).key(Epoch(1), key)]);
-        let distinct: std::collections::HashSet<&LineageKey> = keys.iter().collect();
-        assert!(distinct.contains(&key));
-        assert_eq!(distinct.len(), keys.len());
+        let others = optimizations.iter().filter(|other| **other != adam).map(settings);
+        let settings = changed.into_iter().chain(others).map(|settings| Link { settings: settings.digest(), ..link() });
+        let digests: Vec<Digest> = links.into_iter().chain(settings).map(|link| link.digest()).collect();
+        let distinct: std::collections::HashSet<&Digest> = digests.iter().collect();
+        assert_eq!(distinct.len(), digests.len());
     }
 
     #[test]
     fn the_factor_below_the_head_does_not_matter_to_the_head() {
         let (adam, slower) = (adam(), Optimization { lr_decay_per_block: 0.5, ..adam() });
-        let head = |optimization| Link { train: Trainable::Head, ..link(optimization) }.key(Epoch(1), root().key());
+        let head = |optimization| Settings { train: Trainable::Head, ..settings(optimization) }.digest();
         assert_eq!(head(&adam), head(&slower));
     }
 }

@@ -3,20 +3,23 @@
 //! Each run is a path of lineage keys. Paths with a common beginning are merged into a trie, which is cut only where
 //! runs branch or end; each unbranched stretch is a segment. Of a segment, the epochs that an earlier experiment has
 //! trained are not trained again ([`Plan::reusable`]). Pure and in stable order, so that the client's preview and the
-//! coordinator's authoritative plan are the same.
+//! coordinator's authoritative plan are the same. The trie has the same shape for every seed, so it is made once, and only keys
+//! are made for each seed.
 
-use std::collections::HashMap;
+mod shape;
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
     ids::{Epoch, ExperimentId, RunId, SegmentId},
-    lineage::{LineageKey, Link, Root, Written},
-    spec::{
-        self, Arch, Augment, ExperimentSpec, Init, Memory, Optimization, Precision, Rates, ResolvedArm, ResolvedStage,
-        Trainable,
-    },
+    lineage::{LineageKey, Root},
+    spec::{self, Arch, Augment, ExperimentSpec, Init, Memory, Optimization, Precision, Rates, ResolvedArm, Trainable},
 };
 
 /// What the spec's names stood for at submission.
@@ -98,14 +101,20 @@ pub struct Work {
     pub endpoint: bool,
 }
 
-/// One epoch to train.
+/// One epoch to train. It reads, and is changed, like its [`EpochSettings`], which many epochs share.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "WrittenEpoch", into = "WrittenEpoch")]
 pub struct EpochWork {
-    /// Which.
-    pub epoch: Epoch,
     /// The lineage key of the state after it.
     pub key: LineageKey,
+    settings: Arc<EpochSettings>,
+}
+
+/// What an epoch does, whatever the seed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochSettings {
+    /// Which epoch.
+    pub epoch: Epoch,
     /// What is trainable.
     pub train: Trainable,
     /// True where a stage begins: the optimizer starts anew.
@@ -116,6 +125,54 @@ pub struct EpochWork {
     pub rates: Rates,
     /// Augmentation policy.
     pub augment: Augment,
+}
+
+impl EpochWork {
+    /// An epoch that ends in `key`.
+    pub fn new(key: LineageKey, settings: impl Into<Arc<EpochSettings>>) -> Self {
+        Self { key, settings: settings.into() }
+    }
+}
+
+impl Deref for EpochWork {
+    type Target = EpochSettings;
+
+    fn deref(&self) -> &EpochSettings {
+        &self.settings
+    }
+}
+
+impl DerefMut for EpochWork {
+    fn deref_mut(&mut self) -> &mut EpochSettings {
+        Arc::make_mut(&mut self.settings)
+    }
+}
+
+/// An epoch as it is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenEpoch {
+    epoch: Epoch,
+    key: LineageKey,
+    train: Trainable,
+    optimizer_starts: bool,
+    lr: f64,
+    rates: Rates,
+    augment: Augment,
+}
+
+impl From<WrittenEpoch> for EpochWork {
+    fn from(written: WrittenEpoch) -> Self {
+        let WrittenEpoch { epoch, key, train, optimizer_starts, lr, rates, augment } = written;
+        Self::new(key, EpochSettings { epoch, train, optimizer_starts, lr, rates, augment })
+    }
+}
+
+impl From<EpochWork> for WrittenEpoch {
+    fn from(work: EpochWork) -> Self {
+        let EpochSettings { epoch, train, optimizer_starts, lr, rates, augment } = Arc::unwrap_or_clone(work.settings);
+        Self { epoch, key: work.key, train, optimizer_starts, lr, rates, augment }
+    }
 }
 
 impl Work {
@@ -167,16 +224,6 @@ impl Plan {
     }
 }
 
-/// One node of the trie: an epoch in a context.
-struct Node {
-    parent: Option<usize>,
-    children: u32,
-    ends: bool,
-    arm: usize,
-    seed: u64,
-    work: EpochWork,
-}
-
 /// Plans a validated spec.
 ///
 /// # Errors
@@ -189,59 +236,52 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
         Init::Random => "random".to_owned(),
         Init::Weights(name) => pinned(pins.init, name),
     };
+    let (stretches, ends) = shape::of(&arms, spec.execution.share);
+    let seeds = spec.seeds.list();
+    let keys: Vec<LineageKey> =
+        seeds.iter().map(|&seed| Root { arch: spec.model.arch, init: &init, dataset: &dataset, seed }.key()).collect();
 
-    let mut nodes: Vec<Node> = Vec::new();
-    let mut by_key: HashMap<LineageKey, usize> = HashMap::new();
-    let mut runs = Vec::new();
-    for (arm_index, arm) in arms.iter().enumerate() {
-        let epochs = epochs(arm);
-        for seed in spec.seeds.list() {
-            let root = Root { arch: spec.model.arch, init: &init, dataset: &dataset, seed };
-            let mut parent = None;
-            if !spec.execution.share {
-                by_key.clear();
-            }
-            let mut key = root.key();
-            for epoch in &epochs {
-                key = epoch.written.key(key);
-                let node = *by_key.entry(key).or_insert_with(|| {
-                    if let Some(parent) = parent {
-                        let parent: &mut Node = &mut nodes[parent];
-                        parent.children += 1;
-                    }
-                    let work = EpochWork { key, ..epoch.work.clone() };
-                    nodes.push(Node { parent, children: 0, ends: false, arm: arm_index, seed, work });
-                    nodes.len() - 1
-                });
-                parent = Some(node);
-            }
-            if let Some(last) = parent {
-                nodes[last].ends = true;
-                runs.push((arm_index, seed, last));
-            }
-        }
-    }
-
-    let (mut segments, segment_of) = cut(experiment, spec, &arms, nodes);
-    let runs: Vec<PlannedRun> = runs
-        .into_iter()
-        .map(|(arm, seed, last)| {
-            let mut path = vec![segment_of[last]];
-            while let Some(parent) = segments[path[path.len() - 1]].parent {
-                path.push(parent);
-            }
-            path.reverse();
-            PlannedRun { id: RunId::derive(experiment, &arms[arm].name, seed), arm, seed, path }
-        })
-        .collect();
-    if !spec.execution.share {
-        for run in &runs {
-            for &index in &run.path {
-                let segment = &mut segments[index];
-                if let Some(last) = segment.work.epochs.last() {
-                    segment.id = SegmentId::derive_unshared(run.id, &last.key);
+    let mut segments: Vec<Segment> = Vec::with_capacity(stretches.len() * seeds.len());
+    // For each seed, the segment of each stretch.
+    let mut placed: Vec<Vec<usize>> = vec![Vec::with_capacity(stretches.len()); seeds.len()];
+    let mut runs = Vec::with_capacity(arms.len() * seeds.len());
+    let mut rest = stretches.iter().peekable();
+    for (index, (arm, &end)) in arms.iter().zip(&ends).enumerate() {
+        let new: Vec<&shape::Stretch> = std::iter::from_fn(|| rest.next_if(|stretch| stretch.arm == index)).collect();
+        for (position, &seed) in seeds.iter().enumerate() {
+            let run = RunId::derive(experiment, &arm.name, seed);
+            for stretch in &new {
+                let parent = stretch.parent.map(|parent| placed[position][parent]);
+                let before = parent.and_then(|parent| segments[parent].work.epochs.last());
+                let mut key = before.map_or(keys[position], |work| work.key);
+                let mut epochs = Vec::with_capacity(stretch.epochs.len());
+                for (link, settings) in &stretch.epochs {
+                    key = key.after(*link);
+                    epochs.push(EpochWork::new(key, settings.clone()));
                 }
+                let id = match spec.execution.share {
+                    true => SegmentId::derive(experiment, &key),
+                    false => SegmentId::derive_unshared(run, &key),
+                };
+                let work = Work {
+                    arch: spec.model.arch,
+                    seed,
+                    batch_size: arm.batch_size,
+                    optimization: arm.optimization.clone(),
+                    precision: arm.precision,
+                    memory: arm.memory,
+                    checkpoint_every_steps: spec.execution.checkpoint_every_steps,
+                    epochs,
+                    endpoint: stretch.ends,
+                };
+                placed[position].push(segments.len());
+                segments.push(Segment { id, parent, work });
             }
+            let mut path: Vec<usize> = std::iter::successors(Some(end), |&at| stretches[at].parent)
+                .map(|stretch| placed[position][stretch])
+                .collect();
+            path.reverse();
+            runs.push(PlannedRun { id: run, arm: index, seed, path });
         }
     }
     Ok(Plan { arms, runs, segments })
@@ -249,87 +289,6 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
 
 fn pinned(digest: Option<Digest>, name: &str) -> String {
     digest.map_or_else(|| format!("name:{name}"), |digest| digest.to_string())
-}
-
-/// An epoch of an arm, the same for every seed but for its key.
-struct ArmEpoch {
-    /// With the key of no epoch.
-    work: EpochWork,
-    written: Written,
-}
-
-fn epochs(arm: &ResolvedArm) -> Vec<ArmEpoch> {
-    let stages = arm.stages.iter().flat_map(|stage| (0..stage.epochs).map(move |index| (stage, index)));
-    (1..).zip(stages).map(|(epoch, (stage, index))| arm_epoch(arm, stage, index, Epoch(epoch))).collect()
-}
-
-/// The epoch `epoch` of an arm, which is the epoch `index` (from 0) of its stage.
-fn arm_epoch(arm: &ResolvedArm, stage: &ResolvedStage, index: u32, epoch: Epoch) -> ArmEpoch {
-    let (lr, rates) = stage.schedule.epoch(stage.lr, index, stage.epochs);
-    let link = Link {
-        train: stage.train,
-        optimization: &arm.optimization,
-        optimizer_starts: index == 0,
-        lr,
-        rates,
-        augment: &stage.augment.canonical(),
-        batch_size: arm.batch_size,
-        precision: arm.precision,
-        memory: arm.memory,
-    };
-    let work = EpochWork {
-        epoch,
-        key: LineageKey(Digest([0; 32])),
-        train: stage.train,
-        optimizer_starts: index == 0,
-        lr,
-        rates,
-        augment: stage.augment.clone(),
-    };
-    ArmEpoch { work, written: link.written(epoch) }
-}
-
-/// Cuts the trie into unbranched stretches. Nodes come parents first, so segments do too.
-fn cut(
-    experiment: ExperimentId,
-    spec: &ExperimentSpec,
-    arms: &[ResolvedArm],
-    nodes: Vec<Node>,
-) -> (Vec<Segment>, Vec<usize>) {
-    let mut segments: Vec<Segment> = Vec::new();
-    let mut segment_of = vec![0; nodes.len()];
-    let branches: Vec<bool> = nodes.iter().map(|node| node.children != 1 || node.ends).collect();
-    for (index, node) in nodes.into_iter().enumerate() {
-        let target = if let Some(parent) = node.parent.filter(|&parent| !branches[parent]) {
-            segments[segment_of[parent]].work.epochs.push(node.work);
-            segment_of[parent]
-        } else {
-            let arm = &arms[node.arm];
-            let id = SegmentId::derive(experiment, &node.work.key);
-            let work = Work {
-                arch: spec.model.arch,
-                seed: node.seed,
-                batch_size: arm.batch_size,
-                optimization: arm.optimization.clone(),
-                precision: arm.precision,
-                memory: arm.memory,
-                checkpoint_every_steps: spec.execution.checkpoint_every_steps,
-                epochs: vec![node.work],
-                endpoint: false,
-            };
-            let parent = node.parent.map(|parent| segment_of[parent]);
-            segments.push(Segment { id, parent, work });
-            segments.len() - 1
-        };
-        segment_of[index] = target;
-        segments[target].work.endpoint |= node.ends;
-    }
-    for segment in &mut segments {
-        if let Some(last) = segment.work.epochs.last() {
-            segment.id = SegmentId::derive(experiment, &last.key);
-        }
-    }
-    (segments, segment_of)
 }
 
 #[cfg(test)]

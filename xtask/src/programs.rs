@@ -62,6 +62,14 @@ pub fn for_benchmarks(workspace: &Workspace) -> Result<Programs> {
     compile(workspace, true, &["--bins", "--example", "bench_import"])
 }
 
+/// The example that plans again and again, optimised; it needs no libtorch.
+pub fn planner(workspace: &Workspace) -> Result<PathBuf> {
+    let mut build = cargo(workspace);
+    build.args(["build", "--release", "--package", "ceteris-shared", "--example", "bench_plan"]);
+    command::run(&mut build).context("the example does not build; the compiler says why above")?;
+    Ok(target(workspace)?.join("release/examples/bench_plan"))
+}
+
 fn compile(workspace: &Workspace, release: bool, what: &[&str]) -> Result<Programs> {
     setup::libtorch::ensure(workspace)?;
     headline("Building ceteris, ceteris-worker and ceteris-train (about 10 minutes the first time on 2 cores)");

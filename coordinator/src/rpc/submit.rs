@@ -16,6 +16,9 @@ use crate::{
     store::DatasetRecord,
 };
 
+/// Most epochs, shared ones once, of one experiment that is submitted; more can be planned.
+const MAX_EPOCHS_TO_TRAIN: u64 = 2_000_000;
+
 impl Service {
     /// What a spec would do, with its names pinned.
     pub(super) async fn plan_spec(&self, spec: &str) -> Result<document::Plan, Error> {
@@ -68,6 +71,15 @@ impl Service {
         source: String,
     ) -> Result<document::Experiment, Error> {
         let (spec, pins, plan) = self.planned(experiment, spec).await?;
+        let epochs = plan.epochs_to_train();
+        if epochs > MAX_EPOCHS_TO_TRAIN {
+            return Err(Error::invalid(
+                format!(
+                    "the plan has {epochs} epochs to train, and a coordinator takes at most {MAX_EPOCHS_TO_TRAIN} at once"
+                ),
+                "use fewer runs, or split the experiment into several: what they have in common is trained once all the same",
+            ));
+        }
         self.driver.submit(SubmitRequest { experiment, spec, source, pins, plan }).await?;
         self.show(&experiment.to_string()).await
     }

@@ -22,8 +22,8 @@ use ceteris_shared::{
 };
 
 pub use record::{
-    AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch, ReplayedRecord, RunRef,
-    SegmentRecord, SeriesPoint, SeriesQuery, TrainedEpoch, WeightsRecord, WorkerRecord,
+    AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch,
+    ReplayedRecord, RunRef, SegmentRecord, SeriesPoint, SeriesQuery, TrainedEpoch, WeightsRecord, WorkerRecord,
 };
 pub use sqlite::Sqlite;
 

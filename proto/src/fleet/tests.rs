@@ -3,7 +3,7 @@
 use ceteris_shared::{
     dataset::Split,
     ids::SegmentId,
-    plan::EpochWork,
+    plan::{EpochSettings, EpochWork},
     spec::{
         Arch, Augment, ClassWeighting, ClassWeights, CustomPolicy, Memory, Optimization, PolicyName, Precision, Rates,
         Trainable, UpdateRule,
@@ -21,14 +21,18 @@ fn attempt() -> Attempt {
 }
 
 fn start() -> StartAttempt {
-    let epoch = |epoch| EpochWork {
-        epoch: Epoch(epoch),
-        key: LineageKey(Digest::of(&[epoch as u8])),
-        train: Trainable::Denseblock4,
-        optimizer_starts: epoch == 3,
-        lr: 1e-5,
-        rates: Rates::Constant,
-        augment: Augment::Named(PolicyName::Light),
+    let epoch = |epoch| {
+        EpochWork::new(
+            LineageKey(Digest::of(&[epoch as u8])),
+            EpochSettings {
+                epoch: Epoch(epoch),
+                train: Trainable::Denseblock4,
+                optimizer_starts: epoch == 3,
+                lr: 1e-5,
+                rates: Rates::Constant,
+                augment: Augment::Named(PolicyName::Light),
+            },
+        )
     };
     StartAttempt {
         attempt: attempt(),

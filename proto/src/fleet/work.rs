@@ -3,7 +3,7 @@
 
 use ceteris_shared::{
     ids::Epoch,
-    plan::{EpochWork, Work},
+    plan::{EpochSettings, EpochWork, Work},
     spec::{Augment, ClassWeights, CustomPolicy, Optimization, Rates, UpdateRule},
 };
 
@@ -162,7 +162,7 @@ impl From<EpochWork> for v1::EpochWork {
             optimizer_starts: work.optimizer_starts,
             lr: work.lr,
             rates: Some(work.rates.into()),
-            augment: Some(work.augment.into()),
+            augment: Some(work.augment.clone().into()),
         }
     }
 }
@@ -174,15 +174,16 @@ impl TryFrom<v1::EpochWork> for EpochWork {
         if work.epoch == 0 || work.epoch == u32::MAX {
             return refuse("epoch_work.epoch", "is no epoch; the first trained epoch is 1");
         }
-        Ok(Self {
+        let key = parsed("epoch_work.key", &work.key)?;
+        let settings = EpochSettings {
             epoch: Epoch(work.epoch),
-            key: parsed("epoch_work.key", &work.key)?,
             train: named("epoch_work.train", work.train)?,
             optimizer_starts: work.optimizer_starts,
             lr: finite("epoch_work.lr", work.lr)?,
             rates: required("epoch_work.rates", work.rates)?.try_into()?,
             augment: required("epoch_work.augment", work.augment)?.try_into()?,
-        })
+        };
+        Ok(Self::new(key, settings))
     }
 }
 

@@ -32,7 +32,7 @@ pub use validate::{name as validate_name, validate};
 /// Most runs that one experiment may have.
 pub const MAX_RUNS: usize = 100_000;
 /// Most epochs that all runs of one experiment may ask for.
-pub const MAX_EPOCHS: u64 = 2_000_000;
+pub const MAX_EPOCHS: u64 = 20_000_000;
 /// Largest spec that is read, in bytes.
 pub const MAX_SPEC_BYTES: usize = 1 << 20;
 

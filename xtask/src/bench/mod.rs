@@ -99,6 +99,7 @@ pub mod kit;
 mod losses;
 mod machine;
 mod material;
+mod plan;
 mod process;
 mod report;
 mod rounds;
@@ -161,6 +162,8 @@ enum Name {
     Input,
     /// Writing and loading checkpoints
     Checkpoint,
+    /// Planning as many runs as one experiment may have
+    Plan,
     /// Training and feature extraction on a GPU, from a packed kit
     Gpu,
 }
@@ -239,6 +242,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
             "a GPU is measured from a kit: pack one with `cargo xtask gpu-kit -o gpu-kit.tar.gz`, unpack it on the \
              machine with the GPU, and start its run.sh (docs/benchmarks/gpu.md)"
         ),
+        (Name::Plan, None) => plan::run(workspace, options.quick)?,
         (_, Some(_)) => bail!("--kit is for `bench gpu` alone"),
         (Name::TrainStep, None) => train_step::run(&bench()?)?,
         (Name::Ablation, None) => ablation::run(&bench()?)?,

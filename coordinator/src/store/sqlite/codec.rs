@@ -12,8 +12,8 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::Fault;
 use crate::store::{
-    AttemptRecord, CommittedRecord, DatasetRecord, ExperimentRecord, LogBatch, ReplayedRecord, RunRef, SeriesPoint, WeightsRecord,
-    WorkerRecord,
+    AttemptRecord, CommittedRecord, DatasetRecord, ExperimentRecord, LogBatch, ReplayedRecord, RunRef, SeriesPoint,
+    WeightsRecord, WorkerRecord,
 };
 
 /// SQLite's integers are signed; nothing counted here comes near the end of them.

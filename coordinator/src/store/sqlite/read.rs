@@ -14,8 +14,8 @@ use sqlx::{SqliteConnection, query, query_scalar, sqlite::SqliteRow};
 use super::{
     Fault, Sqlite,
     codec::{
-        Columns as _, attempt_of, committed_of, dataset_of, end_of, experiment_of, int, json, log_of, point_of, replayed_of, run_of,
-        state_of, step_of, weights_of, worker_of,
+        Columns as _, attempt_of, committed_of, dataset_of, end_of, experiment_of, int, json, log_of, point_of,
+        replayed_of, run_of, state_of, step_of, weights_of, worker_of,
     },
 };
 use crate::store::{

@@ -92,8 +92,8 @@ fn refusals_name_the_place_and_the_way_out() {
         error(|spec| {
             spec.seeds.count = Some(10_000);
             spec.grid.lr = Some((1..=5).map(|level| f64::from(level) * 1e-4).collect());
-            spec.budget.epochs = 21;
-            spec.arm.iter_mut().for_each(|arm| arm.stages[0].epochs += 1);
+            spec.budget.epochs = 201;
+            spec.arm.iter_mut().for_each(|arm| arm.stages[0].epochs += 181);
         }),
     ];
     insta::assert_snapshot!(errors.join("\n"));

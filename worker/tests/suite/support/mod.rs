@@ -12,7 +12,7 @@ use ceteris_shared::{
     digest::Digest,
     ids::{Attempt, Epoch, SegmentId},
     lineage::LineageKey,
-    plan::{EpochWork, Work},
+    plan::{EpochSettings, EpochWork, Work},
     spec::{Arch, Augment, Memory, Optimization, Precision, Rates, Trainable},
 };
 use ceteris_worker::config::{Config, Limits, LogFormat, SlotConfig};
@@ -116,14 +116,18 @@ impl World {
     }
 
     pub fn start(&self, number: u32, epochs: std::ops::RangeInclusive<u32>) -> StartAttempt {
-        let epoch = |epoch| EpochWork {
-            epoch: Epoch(epoch),
-            key: key(epoch),
-            train: Trainable::Head,
-            optimizer_starts: epoch == 1,
-            lr: 1e-3,
-            rates: Rates::Constant,
-            augment: Augment::NONE,
+        let epoch = |epoch| {
+            EpochWork::new(
+                key(epoch),
+                EpochSettings {
+                    epoch: Epoch(epoch),
+                    train: Trainable::Head,
+                    optimizer_starts: epoch == 1,
+                    lr: 1e-3,
+                    rates: Rates::Constant,
+                    augment: Augment::NONE,
+                },
+            )
         };
         let work = Work {
             arch: Arch::Densenet121,

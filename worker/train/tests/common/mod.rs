@@ -14,7 +14,7 @@ use ceteris_shared::{
     digest::Digest,
     ids::{Attempt, Epoch, SegmentId},
     lineage::LineageKey,
-    plan::{EpochWork, Work},
+    plan::{EpochSettings, EpochWork, Work},
     spec::{Arch, Augment, Memory, Optimization, PolicyName, Precision, Rates, Trainable},
     trainer::{DatasetFiles, EpochReport, FeatureFolder, Position, Report, Start, StepReport, Train},
 };
@@ -77,15 +77,15 @@ pub fn attempt(number: u32) -> Attempt {
 
 /// An epoch of a stage.
 pub fn epoch(epoch: u32, train: Trainable, optimizer_starts: bool) -> EpochWork {
-    EpochWork {
+    let settings = EpochSettings {
         epoch: Epoch(epoch),
-        key: LineageKey(Digest::of(&epoch.to_le_bytes())),
         train,
         optimizer_starts,
         lr: 1e-3,
         rates: Rates::Constant,
         augment: Augment::Named(PolicyName::Light),
-    }
+    };
+    EpochWork::new(LineageKey(Digest::of(&epoch.to_le_bytes())), settings)
 }
 
 /// A request that writes below `folder`, from random weights.
