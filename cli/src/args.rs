@@ -58,6 +58,9 @@ pub enum Command {
     Compare(commands::compare::Options),
     #[command(subcommand)]
     Checkpoint(Checkpoint),
+    Gc(commands::gc::Options),
+    #[command(subcommand)]
+    Storage(Storage),
     Workers(commands::workers::Options),
     Completions(commands::completions::Options),
 }
@@ -93,6 +96,15 @@ pub enum Weights {
 pub enum Checkpoint {
     Ls(commands::checkpoint_ls::Options),
     Get(commands::checkpoint_get::Options),
+}
+
+/// Look after the object store.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  ceteris storage check
+  ceteris storage check --read -o json")]
+pub enum Storage {
+    Check(commands::storage_check::Options),
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use ceteris_shared::{
     checkpoint::{Part, Role},
     dataset::Split,
     digest::Digest,
-    document::{Checkpoint, Checkpoints, Comparison, Experiment, Metrics, Run, State},
+    document::{Checkpoint, Checkpoints, Comparison, Experiment, Garbage, Metrics, Run, State, Storage},
     ids::Epoch,
     lineage::LineageKey,
 };
@@ -154,6 +154,55 @@ fn damaged_checkpoints_are_trained_again_and_come_out_as_they_were() {
     let fresh = format!("{}\n[execution]\nshare = false\n", fresh.text());
     cluster.ceteris(&["submit", &cluster.write("fresh.toml", &fresh), "--follow"]).ok();
     assert_eq!(traces(&cluster, "longer"), traces(&cluster, "fresh"));
+}
+
+#[test]
+fn what_is_given_up_makes_room_and_is_trained_again_when_it_is_needed() {
+    let cluster = Cluster::with_data(&Place::Folder, Images::TINY);
+    let spec = Spec::frozen_and_finetuned();
+    let keep = |text: String| format!("{text}\n[keep]\nbest = 0\nlast = 1\nbranch_points = \"none\"\n");
+    cluster.ceteris(&["submit", &cluster.write("kept.toml", &keep(spec.text())), "--follow"]).ok();
+    let before = traces(&cluster, spec.name);
+    let garbage =
+        |arguments: &[&str]| cluster.document::<Garbage>(&[&["gc", "--older-than", "0s"], arguments].concat());
+    let check = || cluster.document::<Storage>(&["storage", "check", "--read"]);
+    assert_eq!((check().unusable_in_all, check().unnamed.objects), (0, 0));
+
+    // Of 2 seeds × (2 shared epochs + 2 ends), the last of each run stays. Saying so changes nothing.
+    let would = garbage(&["--dry-run"]);
+    assert_eq!((would.checkpoints_given_up, would.checkpoints_kept), (4, 4));
+    assert!(would.deleted.objects > 0);
+    assert_eq!(garbage(&["--dry-run"]), would);
+    let did = garbage(&[]);
+    assert_eq!(did, Garbage { dry_run: false, ..would });
+    assert_eq!(garbage(&[]).deleted.objects, 0, "there is nothing left to give up");
+    assert_eq!((check().unusable_in_all, check().unnamed.objects), (0, 0));
+    assert_eq!(traces(&cluster, spec.name), before, "manifests, values and scores stay");
+    let run = cluster.experiment(spec.name).arms[0].runs[0].run.to_string();
+    let to = cluster.folder().join("model.safetensors").to_string_lossy().into_owned();
+    cluster.ceteris(&["checkpoint", "get", &run, "--epoch", "3", "--to", &to]).ok();
+    cluster.ceteris(&["checkpoint", "get", &run, "--epoch", "1", "--to", &to, "--force"]).refused(2, &["no object"]);
+
+    // Another arm parts where nothing is kept any more.
+    let more = Spec {
+        name: "more",
+        arms: vec![("deeper", r#"{ epochs = 2, train = "head" }, { epochs = 1, train = "denseblock3" }"#)],
+        ..spec
+    };
+    cluster.train(&more);
+    let experiment = cluster.experiment("more");
+    assert_eq!((experiment.epochs_reused, experiment.epochs_done), (4, 6));
+    assert_eq!(experiment.ledger.replayed.epochs, 4, "both seeds train their two epochs again");
+    let fresh = format!("{}\n[execution]\nshare = false\n", Spec { name: "fresh", ..more }.text());
+    cluster.ceteris(&["submit", &cluster.write("fresh.toml", &fresh), "--follow"]).ok();
+    assert_eq!(traces(&cluster, "more"), traces(&cluster, "fresh"));
+
+    // What is missing is told, and ends with an exit code.
+    let saved = cluster.document::<Checkpoints>(&["checkpoint", "ls", &run]).epochs;
+    let part = saved[2].parts.iter().find(|part| part.role == Role::Trained).expect("there is one").digest;
+    fs::remove_file(object(&cluster, &part)).expect("it is stored");
+    let told = cluster.ceteris(&["storage", "check"]).refused(5, &["1 object cannot be used"]).stdout;
+    assert!([&part.short(), "not in the store", "part of checkpoint"].iter().all(|word| told.contains(word)), "{told}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod data_preview;
 pub mod data_show;
 pub mod explain;
 pub mod extend;
+pub mod gc;
 pub mod logs;
 pub mod ls;
 pub mod pause;
@@ -19,6 +20,7 @@ pub mod plan;
 pub mod resume;
 pub mod retry;
 pub mod show;
+pub mod storage_check;
 pub mod submit;
 pub mod up;
 pub mod watch;
@@ -27,7 +29,7 @@ pub mod weights_ls;
 pub mod workers;
 
 use crate::{
-    args::{Checkpoint, Cli, Command, Data, Weights},
+    args::{Checkpoint, Cli, Command, Data, Storage, Weights},
     failure::Failure,
 };
 
@@ -61,6 +63,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Compare(options) => options.run(global).await,
         Command::Checkpoint(Checkpoint::Ls(options)) => options.run(global).await,
         Command::Checkpoint(Checkpoint::Get(options)) => options.run(global).await,
+        Command::Gc(options) => options.run(global).await,
+        Command::Storage(Storage::Check(options)) => options.run(global).await,
         Command::Workers(options) => options.run(global).await,
         Command::Completions(options) => options.run(),
     }

@@ -9,6 +9,7 @@ mod fetched;
 pub mod fixtures;
 mod plan;
 mod preview;
+mod storage;
 pub mod watch;
 
 use ceteris_shared::spec::{Augment, ResolvedStage, Schedule};

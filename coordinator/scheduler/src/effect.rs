@@ -130,6 +130,13 @@ pub enum Change {
         /// When the coordinator knew.
         at: Timestamp,
     },
+    /// A checkpoint's parts are given up: nothing goes on from it any more.
+    CheckpointCollected {
+        /// Digest of its manifest.
+        manifest: Digest,
+        /// When.
+        at: Timestamp,
+    },
     /// An experiment is trained in this environment class alone from now on.
     ExperimentBound {
         /// Which.
@@ -167,7 +174,10 @@ impl Change {
             | Self::EpochCommitted { attempt, .. }
             | Self::EpochReplayed { attempt, .. }
             | Self::CheckpointDamaged { attempt, .. } => Some(attempt.segment),
-            Self::ExperimentBound { .. } | Self::ExperimentPaused { .. } | Self::ExperimentCancelled { .. } => None,
+            Self::CheckpointCollected { .. }
+            | Self::ExperimentBound { .. }
+            | Self::ExperimentPaused { .. }
+            | Self::ExperimentCancelled { .. } => None,
         }
     }
 }

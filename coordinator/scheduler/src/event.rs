@@ -23,6 +23,8 @@ pub enum Event {
     ResumeExperiment(ExperimentId),
     /// What failed of an experiment is to be tried again; what diverged would diverge again.
     RetryExperiment(ExperimentId),
+    /// These checkpoints, by their manifests, are to be given up; those that something still goes on from are not.
+    CollectCheckpoints(Vec<Digest>),
     /// A worker's stream is open.
     WorkerConnected(WorkerConnected),
     /// A worker's stream is closed.

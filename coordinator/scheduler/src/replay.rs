@@ -4,6 +4,8 @@
 //! that one are the first of its work. They stay committed, and what was measured and scored of them stands; only their
 //! checkpoints are replaced. That they come out as they were is checked, so every such attempt is an audit too.
 
+use std::collections::BTreeSet;
+
 use ceteris_shared::{
     checkpoint::Environment,
     digest::Digest,
@@ -134,6 +136,30 @@ impl Scheduler {
         }
         let end = AttemptEnd::Failed { cause: FailureCause::Infrastructure, message };
         self.end_attempt(now, attempt, end, effects);
+    }
+
+    /// Gives up checkpoints, but for those that what is not done yet goes on from.
+    pub(crate) fn collect(&mut self, now: Timestamp, manifests: Vec<Digest>, effects: &mut Effects) {
+        let open = self.segments.iter().filter(|(_, segment)| !segment.state.is_done());
+        let needed: BTreeSet<Digest> = open.filter_map(|(&id, _)| self.deepest(id)).collect();
+        for manifest in manifests {
+            if !needed.contains(&manifest) && self.damaged.insert(manifest) {
+                effects.persist(Change::CheckpointCollected { manifest, at: now });
+            }
+        }
+    }
+
+    /// The deepest checkpoint at an epoch's end on the way to a segment's next epoch.
+    fn deepest(&self, id: SegmentId) -> Option<Digest> {
+        let mut at = self.segments.get(&id);
+        while let Some(segment) = at {
+            let mut committed = segment.committed.iter().rev();
+            if let Some(epoch) = committed.find(|epoch| !self.damaged.contains(&epoch.manifest)) {
+                return Some(epoch.manifest);
+            }
+            at = segment.parent.and_then(|parent| self.segments.get(&parent));
+        }
+        None
     }
 
     /// Whether a checkpoint on the way to a segment, or within it, was made anew; `None` where it is none of these, or known

@@ -16,7 +16,7 @@ use crate::{
 pub struct Snapshot {
     /// In the order of submission.
     pub experiments: Vec<SavedExperiment>,
-    /// Manifests of checkpoints that were found damaged or gone.
+    /// Manifests of checkpoints that were found damaged or gone, or were given up.
     pub damaged: Vec<Digest>,
 }
 

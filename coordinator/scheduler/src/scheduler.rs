@@ -156,7 +156,7 @@ pub struct Scheduler {
     pub(crate) ready: BTreeSet<(Order, SegmentId)>,
     /// Queued, not paused, and backing off.
     pub(crate) delayed: BTreeSet<(Timestamp, SegmentId)>,
-    /// Manifests of checkpoints that nothing goes on from.
+    /// Manifests of checkpoints that nothing goes on from: damaged, gone or given up.
     pub(crate) damaged: BTreeSet<Digest>,
     /// Leases and deadlines of live attempts.
     pub(crate) leases: BTreeSet<(Timestamp, SegmentId)>,
@@ -189,6 +189,7 @@ impl Scheduler {
             Event::PauseExperiment(experiment) => self.pause(now, experiment, &mut effects),
             Event::ResumeExperiment(experiment) => self.resume(now, experiment, &mut effects),
             Event::RetryExperiment(experiment) => self.retry(now, experiment, &mut effects),
+            Event::CollectCheckpoints(manifests) => self.collect(now, manifests, &mut effects),
             Event::WorkerConnected(connected) => self.connect(now, connected, &mut effects),
             Event::WorkerDisconnected { worker, session } => self.disconnect(worker, session),
             Event::Heartbeat { worker, session, running } => {

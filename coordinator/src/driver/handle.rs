@@ -6,6 +6,7 @@ use ceteris_proto::fleet::{Progress, Register};
 use ceteris_scheduler::{Explanation, Report, Timestamp};
 use ceteris_shared::{
     checkpoint::Environment,
+    digest::Digest,
     ids::{Attempt, ExperimentId, RunId, SessionId, WorkerId},
     plan::{Pins, Plan},
     spec::ExperimentSpec,
@@ -43,6 +44,10 @@ pub(super) enum Command {
     Retry {
         experiment: ExperimentId,
         reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Collect {
+        manifests: Vec<Digest>,
+        reply: oneshot::Sender<Vec<Digest>>,
     },
     Explain {
         run: RunId,
@@ -216,6 +221,15 @@ impl Handle {
     /// [`Error::UnknownExperiment`], [`Error::NothingFailed`], [`Error::Closed`].
     pub async fn retry(&self, experiment: ExperimentId) -> Result<(), Error> {
         self.ask(|reply| Command::Retry { experiment, reply }).await?
+    }
+
+    /// Gives up checkpoints, by their manifests; returns those that are given up now, after the commit. What is still gone
+    /// on from is not.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn collect(&self, manifests: Vec<Digest>) -> Result<Vec<Digest>, Error> {
+        self.ask(|reply| Command::Collect { manifests, reply }).await
     }
 
     /// Why each segment of a run is where it is, from its first epoch to its last.

@@ -35,6 +35,18 @@ impl Driver {
             Command::Retry { experiment, reply } => {
                 let _ = reply.send(self.retry(experiment).await?);
             }
+            Command::Collect { manifests, reply } => {
+                let decided = self.decide(Event::CollectCheckpoints(manifests));
+                let given_up = |change: &Change| match change {
+                    Change::Scheduler(ceteris_scheduler::Change::CheckpointCollected { manifest, .. }) => {
+                        Some(*manifest)
+                    }
+                    _ => None,
+                };
+                let collected = decided.changes.iter().filter_map(given_up).collect();
+                self.carry_out(Vec::new(), decided).await?;
+                let _ = reply.send(collected);
+            }
             Command::Explain { run, reply } => {
                 let explained = self.scheduler.explain_run(self.clock.now(), run);
                 let _ = reply.send(explained.ok_or(Error::UnknownRun(run)));

@@ -12,6 +12,7 @@ mod error;
 mod experiment;
 mod explain;
 mod logs;
+mod storage;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,11 @@ mod view;
 mod watch;
 mod workers;
 
-use std::{pin::Pin, sync::Arc, time::SystemTime};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use ceteris_blob::Blobs;
 use ceteris_proto::{
@@ -212,6 +217,15 @@ impl coordinator_server::Coordinator for Service {
 
     async fn list_checkpoints(&self, request: Request<v1::RunRequest>) -> Answer<v1::Document> {
         answer(self.checkpoints(reference("run", &request.into_inner().run)?).await)
+    }
+
+    async fn collect_garbage(&self, request: Request<v1::CollectGarbageRequest>) -> Answer<v1::Document> {
+        let v1::CollectGarbageRequest { dry_run, older_than_seconds } = request.into_inner();
+        answer(self.collect_garbage(dry_run, Duration::from_secs(older_than_seconds)).await)
+    }
+
+    async fn check_storage(&self, request: Request<v1::CheckStorageRequest>) -> Answer<v1::Document> {
+        answer(self.check_storage(request.into_inner().read).await)
     }
 
     async fn list_workers(&self, _: Request<v1::ListWorkersRequest>) -> Answer<v1::Document> {

@@ -22,7 +22,7 @@ use ceteris_shared::{
 };
 
 pub use record::{
-    AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch,
+    AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch, References,
     ReplayedRecord, RunRef, SegmentRecord, SeriesPoint, SeriesQuery, TrainedEpoch, WeightsRecord, WorkerRecord,
 };
 pub use sqlite::Sqlite;
@@ -38,6 +38,9 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
 
     /// Those of `keys` whose epoch is trained, with every training of it, the first first.
     async fn trained(&self, keys: &[LineageKey]) -> Result<HashMap<LineageKey, Vec<TrainedEpoch>>, Error>;
+
+    /// Everything that names an object in the store.
+    async fn references(&self) -> Result<References, Error>;
 
     /// The highest sequence number of `worker` whose event is stored; 0 before the first.
     async fn last_sequence(&self, worker: WorkerId) -> Result<u64, Error>;

@@ -248,6 +248,23 @@ pub struct WeightsRecord {
     pub registered_at: Timestamp,
 }
 
+/// What names objects in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct References {
+    /// Manifests of committed epochs, those that were given up among them.
+    pub checkpoints: Vec<Digest>,
+    /// Manifests whose parts were given up.
+    pub collected: Vec<Digest>,
+    /// Manifests within epochs of what can still go on from them.
+    pub steps: Vec<Digest>,
+    /// Predictions.
+    pub predictions: Vec<Digest>,
+    /// Manifests of data sets.
+    pub datasets: Vec<Digest>,
+    /// Initial weights.
+    pub weights: Vec<Digest>,
+}
+
 /// A worker that registered at least once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerRecord {

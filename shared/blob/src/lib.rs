@@ -9,6 +9,7 @@
 
 mod aside;
 mod error;
+mod list;
 mod location;
 mod name;
 mod probe;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use error::Error;
+pub use list::Listed;
 pub use read::Reader;
 pub use write::{Writer, digest_file};
 

@@ -161,6 +161,72 @@ pub struct Checkpoint {
     pub environment: Environment,
 }
 
+/// Objects in the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Objects {
+    /// How many.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Objects {
+    /// Counts one more.
+    pub fn add(&mut self, bytes: u64) {
+        self.objects += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+/// `ceteris.gc/1`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "ceteris.gc/1")]
+pub struct Garbage {
+    /// True where this is only what would be done.
+    pub dry_run: bool,
+    /// What nothing names was left where it was stored less than so many seconds ago.
+    pub older_than_seconds: u64,
+    /// Checkpoints that were given up because no experiment keeps them.
+    pub checkpoints_given_up: u64,
+    /// Checkpoints that are kept.
+    pub checkpoints_kept: u64,
+    /// What was deleted.
+    pub deleted: Objects,
+    /// What something names.
+    pub kept: Objects,
+    /// What nothing names yet, and may be on its way to being committed.
+    pub young: Objects,
+}
+
+/// `ceteris.storage/1`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "ceteris.storage/1")]
+pub struct Storage {
+    /// True where every object that something names was read to its end; else only their presence and length are known.
+    pub read: bool,
+    /// What something names.
+    pub named: Objects,
+    /// What nothing names: garbage, or on its way to being committed.
+    pub unnamed: Objects,
+    /// What was damaged and was set aside.
+    pub set_aside: Objects,
+    /// How many objects that something names are missing or damaged.
+    pub unusable_in_all: u64,
+    /// Those, as far as there is room for them.
+    pub unusable: Vec<Unusable>,
+}
+
+/// An object that something names, and that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unusable {
+    /// Its name.
+    pub digest: Digest,
+    /// What it is, by one of those that name it.
+    pub what: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
 /// `ceteris.explain/1`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "schema", rename = "ceteris.explain/1")]

@@ -308,6 +308,33 @@ fn explanation() -> Explanation {
     }
 }
 
+fn garbage() -> Garbage {
+    Garbage {
+        dry_run: false,
+        older_than_seconds: 86_400,
+        checkpoints_given_up: 18,
+        checkpoints_kept: 6,
+        deleted: Objects { objects: 36, bytes: 1_204_224 },
+        kept: Objects { objects: 25, bytes: 84_690_000 },
+        young: Objects { objects: 1, bytes: 33_448 },
+    }
+}
+
+fn storage() -> Storage {
+    Storage {
+        read: true,
+        named: Objects { objects: 25, bytes: 84_690_000 },
+        unnamed: Objects { objects: 1, bytes: 33_448 },
+        set_aside: Objects::default(),
+        unusable_in_all: 1,
+        unusable: vec![Unusable {
+            digest: digest("part"),
+            what: "part of checkpoint 05b3abf2579a".to_owned(),
+            problem: "it is not in the store".to_owned(),
+        }],
+    }
+}
+
 fn pretty<T: Document>(document: &T) -> (String, String) {
     assert_eq!(T::from_json(&document.to_json()).as_ref().map(Document::to_json), Ok(document.to_json()));
     (T::SCHEMA.to_owned(), serde_json::to_string_pretty(document).expect("a document"))
@@ -325,6 +352,8 @@ fn examples() -> Vec<(String, String)> {
         pretty(&weights()),
         pretty(&checkpoints()),
         pretty(&explanation()),
+        pretty(&garbage()),
+        pretty(&storage()),
     ]
 }
 

@@ -39,6 +39,39 @@ pub struct ExperimentSpec {
     /// Which arms are contrasted, and how.
     #[serde(default)]
     pub compare: Compare,
+    /// Which checkpoints are kept once the experiment has ended; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
+}
+
+/// `[keep]`: which checkpoints `ceteris gc` leaves once the experiment has ended. What it takes can be trained again; nothing
+/// that was measured or predicted is lost. Of each run:
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keep {
+    /// The epochs that were best on val, by the endpoint's metric: so many.
+    pub best: u32,
+    /// The last epochs: so many.
+    pub last: u32,
+    /// The epochs after which runs part.
+    pub branch_points: BranchPoints,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { best: 1, last: 1, branch_points: BranchPoints::All }
+    }
+}
+
+/// Whether the ends of shared stretches are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BranchPoints {
+    /// Each of them.
+    #[default]
+    All,
+    /// Only those that are among the best or the last.
+    None,
 }
 
 /// `[data]`

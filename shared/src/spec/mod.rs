@@ -18,7 +18,9 @@ mod validate;
 
 pub use crate::architecture::Arch;
 pub use augment::{Augment, CustomPolicy, PolicyName};
-pub use document::{Budget, Compare, Correction, Data, Execution, ExperimentSpec, Init, Model, Seeds};
+pub use document::{
+    BranchPoints, Budget, Compare, Correction, Data, Execution, ExperimentSpec, Init, Keep, Model, Seeds,
+};
 pub use endpoint::{Endpoint, EndpointEpoch, Metric, Score, Threshold};
 pub use extend::extended;
 pub use optimization::{ClassWeighting, ClassWeights, Optimization, Optimizer, OptimizerName, Rates, UpdateRule};

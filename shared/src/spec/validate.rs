@@ -34,6 +34,12 @@ pub fn validate(spec: &ExperimentSpec) -> Result<(), Error> {
             "0 is no number of steps; write 1 or more, or leave it out",
         );
     }
+    if spec.keep.is_some_and(|keep| keep.best == 0 && keep.last == 0) {
+        return invalid(
+            "keep",
+            "of a run that no other one parts from nothing would be left; let `best` or `last` be 1 or more",
+        );
+    }
     seeds(&spec.seeds)?;
     if spec.arm.is_empty() {
         return invalid("arm", "an experiment needs at least one [[arm]]");

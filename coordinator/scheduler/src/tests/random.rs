@@ -149,6 +149,7 @@ impl World {
             Change::SegmentAdded { .. }
             | Change::EpochReused { .. }
             | Change::SegmentChanged { .. }
+            | Change::CheckpointCollected { .. }
             | Change::ExperimentBound { .. }
             | Change::ExperimentPaused { .. }
             | Change::ExperimentCancelled { .. } => return,
@@ -222,7 +223,9 @@ impl World {
                 assert!(again, "only what is lost is trained again, by one attempt of each segment that needs it");
                 self.saved(attempt.segment).replays -= 1;
             }
-            Change::CheckpointDamaged { manifest, .. } => self.stored.damaged.push(manifest),
+            Change::CheckpointDamaged { manifest, .. } | Change::CheckpointCollected { manifest, .. } => {
+                self.stored.damaged.push(manifest);
+            }
             Change::ExperimentBound { experiment, environment } => {
                 let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
                 known.expect("it is stored").environment = Some(environment);
@@ -393,6 +396,12 @@ impl World {
             Step::Work { worker, fail } => self.work(worker, fail),
             Step::Checkpoint { worker } => self.checkpoint(worker),
             Step::Damage { worker } => self.damage(worker),
+            Step::Collect(part) => {
+                let segments = self.scheduler.segments.values();
+                let all = segments.flat_map(|segment| segment.committed.iter().map(|epoch| epoch.manifest));
+                let manifests = all.filter(|manifest| manifest.0[0] % 4 == part).collect();
+                self.handle(Event::CollectCheckpoints(manifests));
+            }
             Step::Lie { worker, about, kind, epoch, right_key } => self.lie(worker, about, kind, epoch, right_key),
             Step::Wait(milliseconds) => {
                 self.now = Timestamp(self.now.0 + milliseconds);

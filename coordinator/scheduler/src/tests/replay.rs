@@ -177,3 +177,23 @@ fn what_one_experiment_waits_for_does_not_hold_up_another() {
     let start = f.last_start(1).attempt.segment;
     assert!(submission(1).plan.segments.iter().any(|segment| segment.id == start));
 }
+
+#[test]
+fn what_is_still_gone_on_from_is_not_given_up() {
+    let mut f = bound();
+    let (root, first) = child(&mut f);
+    let collected = |f: &Fixture| {
+        let manifest = |effect: &Effect| match effect {
+            Effect::Persist(Change::CheckpointCollected { manifest, .. }) => Some(*manifest),
+            _ => None,
+        };
+        f.effects.iter().filter_map(manifest).collect::<Vec<_>>()
+    };
+    let all = vec![manifest(root, 1), manifest(root, 2)];
+    f.handle(crate::Event::CollectCheckpoints(all.clone()));
+    assert_eq!(collected(&f), [manifest(root, 1)], "children go on from the last one");
+    f.handle(crate::Event::CollectCheckpoints(all));
+    assert!(collected(&f).is_empty(), "it is given up once");
+    let (_, start, epochs) = damaged(&mut f, first, manifest(root, 2));
+    assert_eq!((start, &epochs[..]), (Start::Random, &[1, 2, 3, 4][..]), "what was given up is trained again");
+}

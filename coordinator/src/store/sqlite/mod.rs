@@ -33,8 +33,8 @@ use sqlx::{
 };
 
 use super::{
-    Change, DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, RunRef, SegmentRecord, SeriesPoint,
-    SeriesQuery, Store, TrainedEpoch, WeightsRecord, WorkerRecord,
+    Change, DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, References, RunRef, SegmentRecord,
+    SeriesPoint, SeriesQuery, Store, TrainedEpoch, WeightsRecord, WorkerRecord,
 };
 
 /// Connections that only read.
@@ -169,6 +169,10 @@ impl Store for Sqlite {
 
     async fn trained(&self, keys: &[LineageKey]) -> Result<HashMap<LineageKey, Vec<TrainedEpoch>>, Error> {
         self.read_trained(keys).await.map_err(|fault| self.named(fault))
+    }
+
+    async fn references(&self) -> Result<References, Error> {
+        self.read_references().await.map_err(|fault| self.named(fault))
     }
 
     async fn last_sequence(&self, worker: WorkerId) -> Result<u64, Error> {

@@ -19,8 +19,8 @@ use super::{
     },
 };
 use crate::store::{
-    DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, RunRef, SegmentRecord, SeriesPoint,
-    SeriesQuery, TrainedEpoch, WeightsRecord, What, WorkerRecord, scored_of, scored_text,
+    DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, References, RunRef, SegmentRecord,
+    SeriesPoint, SeriesQuery, TrainedEpoch, WeightsRecord, What, WorkerRecord, scored_of, scored_text,
 };
 
 /// How many ids an ambiguous beginning is answered with.
@@ -55,7 +55,9 @@ impl Sqlite {
             Ok(SavedExperiment { submission, cancelled, paused, environment, segments })
         });
         let experiments = experiments.collect::<Result<_, Fault>>()?;
-        let damaged = query("SELECT manifest FROM damaged ORDER BY manifest").fetch_all(&mut *from).await?;
+        let damaged = query("SELECT manifest FROM damaged UNION SELECT manifest FROM collected ORDER BY manifest")
+            .fetch_all(&mut *from)
+            .await?;
         let damaged = damaged.iter().map(|row| row.parsed("manifest")).collect::<Result<_, _>>()?;
         Ok(Snapshot { experiments, damaged })
     }
@@ -88,6 +90,26 @@ impl Sqlite {
             }
         }
         Ok(trained)
+    }
+
+    pub(super) async fn read_references(&self) -> Result<References, Fault> {
+        let mut from = self.reading().await?;
+        let mut digests = async |select: &'static str| -> Result<Vec<Digest>, Fault> {
+            let rows = query(select).fetch_all(&mut *from).await?;
+            rows.iter().map(|row| row.parsed("digest")).collect()
+        };
+        Ok(References {
+            checkpoints: digests("SELECT DISTINCT manifest AS digest FROM trained ORDER BY digest").await?,
+            collected: digests("SELECT manifest AS digest FROM collected ORDER BY digest").await?,
+            steps: digests(
+                "SELECT steps.manifest AS digest FROM steps JOIN segments ON segments.id = steps.segment \
+                 WHERE segments.state NOT IN ('completed', 'cancelled') ORDER BY digest",
+            )
+            .await?,
+            predictions: digests("SELECT DISTINCT digest FROM predictions ORDER BY digest").await?,
+            datasets: digests("SELECT DISTINCT manifest AS digest FROM datasets ORDER BY digest").await?,
+            weights: digests("SELECT DISTINCT digest FROM weights ORDER BY digest").await?,
+        })
     }
 
     pub(super) async fn read_sequence(&self, worker: WorkerId) -> Result<u64, Fault> {

@@ -269,6 +269,14 @@ async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Resul
             .await?;
             Ok(())
         }
+        Decision::CheckpointCollected { manifest, at } => {
+            query("INSERT INTO collected (manifest, collected_at) VALUES (?, ?)")
+                .bind(manifest.to_string())
+                .bind(int(at.0))
+                .execute(to)
+                .await?;
+            Ok(())
+        }
         Decision::ExperimentBound { experiment, environment } => {
             query("UPDATE experiments SET environment = ? WHERE id = ?")
                 .bind(json(environment)?)

@@ -1,6 +1,7 @@
 //! What is refused, and in which words.
 
 use super::*;
+use crate::spec::Keep;
 use crate::{
     architecture::Arch,
     spec::{
@@ -85,6 +86,7 @@ fn refusals_name_the_place_and_the_way_out() {
         error(|spec| spec.compare.baseline = Some("frosen".to_owned())),
         error(|spec| spec.compare.alpha = 1.0),
         error(|spec| spec.compare.margin = Some(0.0)),
+        error(|spec| spec.keep = Some(Keep { best: 0, last: 0, ..Keep::default() })),
         error(|spec| {
             spec.seeds.count = Some(10_000);
             spec.grid.lr = Some((1..=6).map(|level| f64::from(level) * 1e-4).collect());

@@ -12,13 +12,40 @@ pub(super) enum Step {
     Pause(u8),
     Resume(u8),
     Retry(u8),
-    Connect { worker: usize, slots: u32, threads: u32, forget: bool, claim: Vec<Pick> },
-    Disconnect { worker: usize, current: bool },
-    Heartbeat { worker: usize, claim: Vec<Pick> },
-    Work { worker: usize, fail: Option<FailureCause> },
-    Checkpoint { worker: usize },
-    Damage { worker: usize },
-    Lie { worker: usize, about: Pick, kind: u8, epoch: u32, right_key: bool },
+    Connect {
+        worker: usize,
+        slots: u32,
+        threads: u32,
+        forget: bool,
+        claim: Vec<Pick>,
+    },
+    Disconnect {
+        worker: usize,
+        current: bool,
+    },
+    Heartbeat {
+        worker: usize,
+        claim: Vec<Pick>,
+    },
+    Work {
+        worker: usize,
+        fail: Option<FailureCause>,
+    },
+    Checkpoint {
+        worker: usize,
+    },
+    Damage {
+        worker: usize,
+    },
+    /// A quarter of all checkpoints.
+    Collect(u8),
+    Lie {
+        worker: usize,
+        about: Pick,
+        kind: u8,
+        epoch: u32,
+        right_key: bool,
+    },
     Wait(u64),
     Restart,
 }
@@ -58,6 +85,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         16 => (worker.clone(), cause).prop_map(|(worker, fail)| Step::Work { worker, fail }),
         6 => worker.clone().prop_map(|worker| Step::Checkpoint { worker }),
         4 => worker.clone().prop_map(|worker| Step::Damage { worker }),
+        1 => (0u8..4).prop_map(Step::Collect),
         3 => (worker, pick(), 0u8..8, 0u32..6, any::<bool>())
             .prop_map(|(worker, about, kind, epoch, right_key)| Step::Lie { worker, about, kind, epoch, right_key }),
         3 => (0u64..40_000).prop_map(Step::Wait),
