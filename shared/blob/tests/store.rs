@@ -1,12 +1,16 @@
 //! The store's contract, on a folder, and on an S3-compatible server where `CETERIS_TEST_S3_URL` names one
 //! (`s3://BUCKET/PREFIX`, with the `AWS_…` variables); and what an opening refuses.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
-use ceteris_blob::{Blobs, Error};
+use ceteris_blob::{Blobs, Error, Listed};
 use ceteris_shared::digest::Digest;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::{ObjectStoreExt as _, aws::AmazonS3Builder};
 
 /// Bytes that no compression or dedup makes smaller, more than one multipart part of them.
 fn large() -> Vec<u8> {
@@ -51,6 +55,28 @@ async fn contract(place: &str) {
 
     unverified_bytes_never_become_visible(&blobs).await;
     a_name_is_given_once(&blobs, &again).await;
+    everything_is_listed_and_can_be_taken_out(&blobs).await;
+}
+
+/// More objects than an S3 server lists at once.
+async fn everything_is_listed_and_can_be_taken_out(blobs: &Blobs) {
+    let listed = async || {
+        let all: Vec<Listed> = blobs.list().try_collect().await.expect("the store lists");
+        all.into_iter().map(|object| (object.digest, object.bytes)).collect::<BTreeMap<_, _>>()
+    };
+    let before = listed().await;
+    assert!(before.contains_key(&Digest::of(b"small")));
+    let put = |number: u32| async move { blobs.put_bytes(format!("object {number:04}").as_bytes()).await };
+    let more: Vec<Digest> = stream::iter(0..1100).map(put).buffered(16).try_collect().await.expect("they are stored");
+    let after = listed().await;
+    assert_eq!(after.len(), before.len() + 1100);
+    assert!(more.iter().all(|digest| after.get(digest) == Some(&11)));
+    let remove = |digest: Digest| async move { blobs.remove(&digest).await };
+    stream::iter(more.clone()).map(remove).buffered(16).try_collect::<Vec<()>>().await.expect("they are deleted");
+    blobs.remove(&more[0]).await.expect("what is gone is gone");
+    assert_eq!(listed().await, before);
+    assert_eq!(blobs.named("features").await.expect("they are listed").len(), 2);
+    assert!(blobs.named("nothing").await.expect("there are none").is_empty());
 }
 
 async fn a_name_is_given_once(blobs: &Blobs, again: &Blobs) {
@@ -103,7 +129,26 @@ async fn an_s3_server_keeps_the_contract() {
         return;
     };
     let unique = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
-    contract(&format!("{}/contract-{unique}", place.trim_end_matches('/'))).await;
+    let place = format!("{}/contract-{unique}", place.trim_end_matches('/'));
+    contract(&place).await;
+
+    // What is damaged behind the store's back.
+    let blobs = Blobs::open(&place).await.expect("it opens");
+    let digest = blobs.put_bytes(b"pixels").await.expect("it is stored");
+    let (bucket, prefix) =
+        place.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).expect("a bucket and a prefix");
+    let s3 = AmazonS3Builder::from_env().with_bucket_name(bucket).with_allow_http(true).build().expect("a client");
+    let name = digest.to_string();
+    let key = format!("{prefix}/blobs/sha256/{}/{name}", &name[..2]);
+    s3.put(&key.as_str().into(), "pixelz".into()).await.expect("it is damaged");
+    assert!(matches!(blobs.verify(&digest).await, Err(Error::Corrupt { .. })));
+    assert!(blobs.set_aside(&digest).await.expect("it is moved"));
+    assert!(matches!(blobs.verify(&digest).await, Err(Error::NotFound { .. })));
+    let aside: Vec<(Listed, String)> = blobs.list_aside().try_collect().await.expect("the store lists");
+    assert_eq!(aside.iter().map(|(object, _)| object.digest).collect::<Vec<_>>(), [digest]);
+    blobs.remove_aside(&aside[0].1).await.expect("it is deleted");
+    blobs.put_bytes(b"pixels").await.expect("it is stored again");
+    assert_eq!(blobs.verify(&digest).await.expect("it is whole"), 6);
 }
 
 #[tokio::test]
