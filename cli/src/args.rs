@@ -58,6 +58,8 @@ pub enum Command {
     Compare(commands::compare::Options),
     #[command(subcommand)]
     Checkpoint(Checkpoint),
+    #[command(subcommand)]
+    Verify(Verify),
     Gc(commands::gc::Options),
     #[command(subcommand)]
     Storage(Storage),
@@ -96,6 +98,16 @@ pub enum Weights {
 pub enum Checkpoint {
     Ls(commands::checkpoint_ls::Options),
     Get(commands::checkpoint_get::Options),
+}
+
+/// See whether training comes out the same again.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  ceteris verify run 8f14e45f --from 15
+  ceteris verify show verify-8f14e45f")]
+pub enum Verify {
+    Run(commands::verify_run::Options),
+    Show(commands::verify_show::Options),
 }
 
 /// Look after the object store.

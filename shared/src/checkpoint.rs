@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -130,6 +131,20 @@ impl fmt::Display for Environment {
             "engine {engine}, libtorch {libtorch}, device {device}, {instructions}, threads {threads}, {determinism}"
         )
     }
+}
+
+/// The first tensor, by name, in which two safetensors files differ; none where they do not, or where one is no such file.
+pub fn first_difference(one: &[u8], other: &[u8]) -> Option<String> {
+    let (one, other) = (SafeTensors::deserialize(one).ok()?, SafeTensors::deserialize(other).ok()?);
+    let mut names: Vec<&str> = one.names().into_iter().chain(other.names()).collect();
+    names.sort_unstable();
+    let differs = |name: &&str| match (one.tensor(name), other.tensor(name)) {
+        (Ok(one), Ok(other)) => {
+            one.dtype() != other.dtype() || one.shape() != other.shape() || one.data() != other.data()
+        }
+        _ => true,
+    };
+    names.into_iter().find(differs).map(str::to_owned)
 }
 
 /// Why a manifest is refused.

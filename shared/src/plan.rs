@@ -214,6 +214,26 @@ impl Plan {
         reusable
     }
 
+    /// Epochs on a run's path.
+    pub fn epochs_of(&self, run: &PlannedRun) -> u64 {
+        self.path_epochs(run)
+    }
+
+    /// The plan of a run on its own, in another experiment: one segment, with the same lineage.
+    pub fn alone(&self, run: &PlannedRun, experiment: ExperimentId) -> Self {
+        let arm = self.arms[run.arm].clone();
+        let id = RunId::derive(experiment, &arm.name, run.seed);
+        let path = run.path.iter().map(|&index| &self.segments[index]);
+        let epochs: Vec<EpochWork> = path.clone().flat_map(|segment| segment.work.epochs.iter().cloned()).collect();
+        let segments = path.last().zip(epochs.last()).map(|(last, end)| Segment {
+            id: SegmentId::derive_unshared(id, &end.key),
+            parent: None,
+            work: Work { epochs: epochs.clone(), endpoint: true, ..last.work.clone() },
+        });
+        let runs = vec![PlannedRun { id, arm: 0, seed: run.seed, path: vec![0] }];
+        Self { arms: vec![arm], runs, segments: segments.into_iter().collect() }
+    }
+
     fn path_epochs(&self, run: &PlannedRun) -> u64 {
         run.path.iter().map(|&index| self.segments[index].work.epochs.len() as u64).sum()
     }

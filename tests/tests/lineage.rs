@@ -10,9 +10,10 @@ use ceteris_shared::{
     checkpoint::{Part, Role},
     dataset::Split,
     digest::Digest,
-    document::{Checkpoint, Checkpoints, Comparison, Experiment, Garbage, Metrics, Run, State, Storage},
+    document::{Checkpoint, Checkpoints, Comparison, Experiment, Garbage, Metrics, Run, State, Storage, Verification},
     ids::Epoch,
     lineage::LineageKey,
+    predictions::Predictions,
 };
 use ceteris_tests::{Cluster, Images, Place, Spec};
 
@@ -102,6 +103,14 @@ fn object(cluster: &Cluster, digest: &Digest) -> PathBuf {
     Path::new(cluster.store()).join("blobs/sha256").join(&name[..2]).join(name)
 }
 
+/// All predictions in the store's folder.
+fn predictions(cluster: &Cluster) -> Vec<Digest> {
+    let folders = fs::read_dir(Path::new(cluster.store()).join("blobs/sha256")).expect("the store's folder");
+    let files = folders.flat_map(|folder| fs::read_dir(folder.expect("it is listed").path()).expect("a folder"));
+    let read = files.map(|file| fs::read(file.expect("it is listed").path()).expect("it is stored"));
+    read.filter(|bytes| Predictions::from_bytes(bytes).is_ok()).map(|bytes| Digest::of(&bytes)).collect()
+}
+
 fn flip(path: &Path) {
     let mut bytes = fs::read(path).expect("it is stored");
     let middle = bytes.len() / 2;
@@ -154,6 +163,44 @@ fn damaged_checkpoints_are_trained_again_and_come_out_as_they_were() {
     let fresh = format!("{}\n[execution]\nshare = false\n", fresh.text());
     cluster.ceteris(&["submit", &cluster.write("fresh.toml", &fresh), "--follow"]).ok();
     assert_eq!(traces(&cluster, "longer"), traces(&cluster, "fresh"));
+}
+
+#[test]
+fn a_run_is_verified_and_what_was_lost_of_it_is_there_again() {
+    let cluster = Cluster::with_data(&Place::Folder, Images::TINY);
+    let spec = Spec::frozen_and_finetuned();
+    cluster.train(&spec);
+    let before = traces(&cluster, spec.name);
+    let experiment = cluster.experiment(spec.name);
+    let run = experiment.arms[1].runs[0].run;
+    let id = run.to_string();
+    // Predictions that are lost: nothing reads them to go on, so only training again brings them back.
+    let lost = predictions(&cluster).into_iter().find(|digest| {
+        let (path, aside) = (object(&cluster, digest), cluster.folder().join("aside"));
+        fs::rename(&path, &aside).expect("they are stored");
+        let needed = cluster.ceteris(&["compare", spec.name]).stderr.contains(&digest.to_string());
+        fs::rename(&aside, &path).expect("they are put back");
+        needed
+    });
+    let lost = lost.expect("some are of an endpoint");
+    fs::remove_file(object(&cluster, &lost)).expect("they are stored");
+    cluster.ceteris(&["compare", spec.name]).refused(2, &[&lost.to_string()]);
+
+    for run in experiment.arms.iter().flat_map(|arm| &arm.runs) {
+        let verified = cluster.document::<Verification>(&["verify", "run", &run.run.to_string()]);
+        assert_eq!((verified.equal, verified.first_difference.as_deref()), (Some(true), None));
+        assert_eq!(verified.epochs.iter().map(|epoch| epoch.epoch.0).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(verified.epochs.iter().all(|epoch| epoch.equal && epoch.recorded.is_some()));
+    }
+    let later = cluster.document::<Verification>(&["verify", "run", &id[..8], "--from", "2"]);
+    assert_eq!((later.equal, later.epochs.len()), (Some(true), 1));
+    assert_eq!(traces(&cluster, spec.name), before);
+    let by = later.by.to_string();
+    assert_eq!(cluster.document::<Verification>(&["verify", "show", &by]), later);
+    cluster.ceteris(&["verify", "run", &id, "--from", "3"]).refused(2, &["nothing", "before 3"]);
+    cluster.ceteris(&["verify", "show", spec.name]).refused(2, &["verifies nothing"]);
+    cluster.ceteris(&["extend", &by, "--epochs", "5"]).refused(2, &["verification of a run"]);
+    cluster.ceteris(&["compare", &by]).refused(2, &["verification of a run"]);
 }
 
 #[test]

@@ -23,13 +23,15 @@ pub mod show;
 pub mod storage_check;
 pub mod submit;
 pub mod up;
+pub mod verify_run;
+pub mod verify_show;
 pub mod watch;
 pub mod weights_import;
 pub mod weights_ls;
 pub mod workers;
 
 use crate::{
-    args::{Checkpoint, Cli, Command, Data, Storage, Weights},
+    args::{Checkpoint, Cli, Command, Data, Storage, Verify, Weights},
     failure::Failure,
 };
 
@@ -63,6 +65,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Compare(options) => options.run(global).await,
         Command::Checkpoint(Checkpoint::Ls(options)) => options.run(global).await,
         Command::Checkpoint(Checkpoint::Get(options)) => options.run(global).await,
+        Command::Verify(Verify::Run(options)) => options.run(global).await,
+        Command::Verify(Verify::Show(options)) => options.run(global).await,
         Command::Gc(options) => options.run(global).await,
         Command::Storage(Storage::Check(options)) => options.run(global).await,
         Command::Workers(options) => options.run(global).await,

@@ -10,6 +10,7 @@ pub mod fixtures;
 mod plan;
 mod preview;
 mod storage;
+mod verify;
 pub mod watch;
 
 use ceteris_shared::spec::{Augment, ResolvedStage, Schedule};

@@ -14,7 +14,7 @@ use ceteris_shared::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Counters, Outgoing};
+use super::{Counters, Outgoing, Reusable};
 
 /// A way to reach the driver; clones reach the same one.
 #[derive(Clone, Debug)]
@@ -94,6 +94,8 @@ pub struct SubmitRequest {
     pub pins: Pins,
     /// Its runs and segments.
     pub plan: Plan,
+    /// What it takes of what is trained; absent: what there is to take.
+    pub reused: Option<Reusable>,
 }
 
 /// What became of a submission.

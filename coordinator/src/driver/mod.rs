@@ -31,6 +31,7 @@ use sessions::Session;
 
 pub use clock::Clock;
 pub use handle::{Cancelled, Error, Handle, LiveAttempt, LiveWorker, SubmitRequest, Submitted};
+pub use requests::Reusable;
 pub(crate) use requests::reusable;
 pub(crate) use sessions::{Close, Outgoing};
 

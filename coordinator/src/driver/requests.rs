@@ -78,15 +78,20 @@ impl Driver {
             Ok(submission) => submission,
             Err(error) => return Ok(Err(error)),
         };
-        let connected: Vec<Environment> =
-            self.sessions.values().map(|session| session.register.environment.clone()).collect();
-        let reusable = reusable(self.store.as_ref(), &request.spec, &request.plan, &connected).await?;
-        (submission.reused, submission.environment) = (reusable.segments, reusable.environment);
+        let taken = match request.reused.clone() {
+            Some(taken) => taken,
+            None => {
+                let connected: Vec<Environment> =
+                    self.sessions.values().map(|session| session.register.environment.clone()).collect();
+                reusable(self.store.as_ref(), &request.spec, &request.plan, &connected).await?
+            }
+        };
+        (submission.reused, submission.environment) = (taken.segments, taken.environment);
         let decided = self.decide(Event::ExperimentSubmitted(Box::new(submission)));
         if let Some(rejection) = decided.rejections.first() {
             return Ok(Err(Error::Plan(rejection.to_string())));
         }
-        let SubmitRequest { experiment: id, spec, source, pins, plan } = request;
+        let SubmitRequest { experiment: id, spec, source, pins, plan, reused: _ } = request;
         let submitted_at = self.clock.now();
         let record = ExperimentRecord {
             id,
@@ -159,12 +164,12 @@ impl Driver {
 }
 
 /// What is trained already of a plan.
-#[derive(Debug, Default)]
-pub(crate) struct Reusable {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reusable {
     /// For each segment its first epochs, in whatever experiment they were trained; empty where nothing is.
-    pub(crate) segments: Vec<Vec<Reused>>,
+    pub segments: Vec<Vec<Reused>>,
     /// The environment class that they were all trained in; none where that does not matter.
-    pub(crate) environment: Option<Environment>,
+    pub environment: Option<Environment>,
 }
 
 impl Reusable {

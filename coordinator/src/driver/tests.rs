@@ -21,7 +21,7 @@ async fn start(folder: &Path) -> (Arc<Sqlite>, Handle, Task) {
 
 fn request(id: u128, name: &str) -> SubmitRequest {
     let ExperimentRecord { id: experiment, spec, source, pins, plan, .. } = contract::experiment(id, name);
-    SubmitRequest { experiment, spec, source, pins, plan }
+    SubmitRequest { experiment, spec, source, pins, plan, reused: None }
 }
 
 #[tokio::test]

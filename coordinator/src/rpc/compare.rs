@@ -19,7 +19,7 @@ use ceteris_shared::{
 };
 use futures::{StreamExt, TryStreamExt};
 
-use super::{Error, Service, view::Known};
+use super::{Error, Service, verify::refuse_verification, view::Known};
 use crate::store::CommittedRecord;
 
 /// Runs scored at once.
@@ -36,6 +36,7 @@ impl Service {
     /// Compares at epoch `at`; 0 is the endpoint.
     pub(super) async fn compare(&self, reference: &str, at: u32, exploratory: bool) -> Result<Comparison, Error> {
         let experiment = self.store.find_experiment(reference).await?;
+        refuse_verification(&experiment.spec, "compare")?;
         let at = (at > 0).then_some(Epoch(at));
         let epoch = compare::epoch_to_read(&experiment.spec, at)?;
         let labels = self.labels(&experiment.pins).await?;

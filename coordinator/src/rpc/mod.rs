@@ -16,6 +16,7 @@ mod storage;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod view;
 mod watch;
 mod workers;
@@ -217,6 +218,16 @@ impl coordinator_server::Coordinator for Service {
 
     async fn list_checkpoints(&self, request: Request<v1::RunRequest>) -> Answer<v1::Document> {
         answer(self.checkpoints(reference("run", &request.into_inner().run)?).await)
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Answer<v1::Document> {
+        let v1::VerifyRequest { run, from, verification } = request.into_inner();
+        let verification = uuid("verification", &verification)?;
+        answer(self.verify(reference("run", &run)?, from, verification).await)
+    }
+
+    async fn show_verification(&self, request: Request<v1::ExperimentRequest>) -> Answer<v1::Document> {
+        answer(self.verification(reference("experiment", &request.into_inner().experiment)?).await)
     }
 
     async fn collect_garbage(&self, request: Request<v1::CollectGarbageRequest>) -> Answer<v1::Document> {

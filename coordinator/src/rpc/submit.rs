@@ -10,7 +10,7 @@ use ceteris_shared::{
     spec::{self, Arch, ClassWeights, ExperimentSpec, Init, MAX_SPEC_BYTES, Score},
 };
 
-use super::{Error, Service};
+use super::{Error, Service, verify::refuse_verification};
 use crate::{
     driver::{self, SubmitRequest},
     store::DatasetRecord,
@@ -56,6 +56,7 @@ impl Service {
             let help = "submit its spec again with the longer budget: what it trained is taken";
             return Err(Error::invalid(cause, help));
         }
+        refuse_verification(&known.spec, "extend")?;
         let mut spec = spec::extended(known.id, &known.spec, epochs)?;
         if !name.is_empty() {
             spec.name = name.to_owned();
@@ -80,7 +81,7 @@ impl Service {
                 "use fewer runs, or split the experiment into several: what they have in common is trained once all the same",
             ));
         }
-        self.driver.submit(SubmitRequest { experiment, spec, source, pins, plan }).await?;
+        self.driver.submit(SubmitRequest { experiment, spec, source, pins, plan, reused: None }).await?;
         self.show(&experiment.to_string()).await
     }
 

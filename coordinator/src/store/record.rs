@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ceteris_scheduler::{AttemptEnd, State, Timestamp};
+use ceteris_scheduler::{AttemptEnd, Reused, State, Timestamp};
 use ceteris_shared::{
     checkpoint::Environment,
     dataset::Split,
@@ -168,6 +168,13 @@ pub struct CommittedRecord {
     pub committed_at: Timestamp,
     /// Predictions files.
     pub predictions: Vec<(Scored, Digest)>,
+}
+
+impl CommittedRecord {
+    /// As what another experiment takes.
+    pub(crate) fn as_reused(&self) -> Reused {
+        Reused { source: self.source, manifest: self.manifest, weights: self.weights }
+    }
 }
 
 /// Where an epoch was trained.

@@ -161,6 +161,41 @@ pub struct Checkpoint {
     pub environment: Environment,
 }
 
+/// `ceteris.verification/1`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "schema", rename = "ceteris.verification/1")]
+pub struct Verification {
+    /// The run that is trained again.
+    pub run: RunId,
+    /// Its experiment.
+    pub experiment: ExperimentId,
+    /// The experiment that trains it again.
+    pub by: ExperimentId,
+    /// How that one stands.
+    pub state: State,
+    /// The environment class of both.
+    pub environment: Option<Environment>,
+    /// Whether everything came out the same; null while nothing differs and epochs are left.
+    pub equal: Option<bool>,
+    /// The epochs that were trained again so far, ascending.
+    pub epochs: Vec<VerifiedEpoch>,
+    /// What differs first, in words.
+    pub first_difference: Option<String>,
+}
+
+/// An epoch that was trained again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedEpoch {
+    /// Which.
+    pub epoch: Epoch,
+    /// Digest of weights and optimizer, as they are on record.
+    pub recorded: Option<Digest>,
+    /// The same, as they came out again.
+    pub trained: Option<Digest>,
+    /// Whether the two are known and equal.
+    pub equal: bool,
+}
+
 /// Objects in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Objects {

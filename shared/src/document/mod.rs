@@ -19,8 +19,8 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::DeserializeOwned};
 
 pub use catalog::{
-    Checkpoint, Checkpoints, Dataset, Datasets, Explanation, Garbage, Objects, Storage, Unusable, Weights,
-    WeightsEntry, Worker, WorkerAttempt, WorkerState, Workers,
+    Checkpoint, Checkpoints, Dataset, Datasets, Explanation, Garbage, Objects, Storage, Unusable, Verification,
+    VerifiedEpoch, Weights, WeightsEntry, Worker, WorkerAttempt, WorkerState, Workers,
 };
 pub use comparison::{
     Comparison, ComparisonArm, ComparisonRun, Contrast, EndpointRule, FieldDifference, Metrics, Pair, Reason, Refusal,
@@ -94,6 +94,7 @@ schemas! {
     Explanation = "ceteris.explain/1",
     Garbage = "ceteris.gc/1",
     Storage = "ceteris.storage/1",
+    Verification = "ceteris.verification/1",
 }
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z; written in JSON as RFC 3339 in UTC.

@@ -308,6 +308,23 @@ fn explanation() -> Explanation {
     }
 }
 
+fn verification() -> Verification {
+    let epoch = |epoch, weights: &str| {
+        let weights = Some(digest(weights));
+        VerifiedEpoch { epoch: Epoch(epoch), recorded: weights, trained: weights, equal: true }
+    };
+    Verification {
+        run: planned().runs[1].id,
+        experiment: EXPERIMENT,
+        by: ExperimentId(uuid::Uuid::from_u128(0x1c3a_6e5f)),
+        state: State::Done,
+        environment: Some(environment()),
+        equal: Some(true),
+        epochs: vec![epoch(1, "weights 1"), epoch(2, "weights 2")],
+        first_difference: None,
+    }
+}
+
 fn garbage() -> Garbage {
     Garbage {
         dry_run: false,
@@ -352,6 +369,7 @@ fn examples() -> Vec<(String, String)> {
         pretty(&weights()),
         pretty(&checkpoints()),
         pretty(&explanation()),
+        pretty(&verification()),
         pretty(&garbage()),
         pretty(&storage()),
     ]

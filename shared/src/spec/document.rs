@@ -6,7 +6,10 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Arm, Controls, Endpoint, Grid};
-use crate::{architecture::Arch, ids::ExperimentId};
+use crate::{
+    architecture::Arch,
+    ids::{ExperimentId, RunId},
+};
 
 /// One experiment: arms that are to be compared, and everything that is equal between them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -153,6 +156,9 @@ pub struct Execution {
     /// every epoch of its own.
     #[serde(default = "yes", skip_serializing_if = "bool::clone")]
     pub share: bool,
+    /// The run that is trained again to see that it comes out the same; `ceteris verify` writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verifies: Option<RunId>,
 }
 
 fn yes() -> bool {
@@ -161,7 +167,7 @@ fn yes() -> bool {
 
 impl Default for Execution {
     fn default() -> Self {
-        Self { checkpoint_every_steps: None, share: true }
+        Self { checkpoint_every_steps: None, share: true, verifies: None }
     }
 }
 
