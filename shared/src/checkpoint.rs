@@ -200,6 +200,7 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
+    use safetensors::{Dtype, tensor::TensorView};
     use uuid::Uuid;
 
     use super::*;
@@ -248,6 +249,24 @@ mod tests {
             other.parts[index].digest = Digest::of(b"another part");
             assert_ne!(other.weights(), one.weights());
         }
+    }
+
+    #[test]
+    fn the_first_tensor_that_differs_is_named() {
+        let file = |names: &[&str], value: f32| {
+            let bytes = value.to_le_bytes();
+            let view = |name: &&str| {
+                let data = if **name == *"b" { &bytes } else { &[0; 4] };
+                (name.to_string(), TensorView::new(Dtype::F32, vec![1], data).expect("one number"))
+            };
+            safetensors::serialize(names.iter().map(view).collect::<Vec<_>>(), None).expect("a file")
+        };
+        let differs = |one: &[u8], other: &[u8]| first_difference(one, other);
+        let whole = file(&["a", "b", "c"], 1.0);
+        assert_eq!(differs(&whole, &whole), None);
+        assert_eq!(differs(&whole, &file(&["a", "b", "c"], 2.0)).as_deref(), Some("b"));
+        assert_eq!(differs(&whole, &file(&["a", "b"], 1.0)).as_deref(), Some("c"));
+        assert_eq!(differs(&whole, b"no such file"), None);
     }
 
     #[test]

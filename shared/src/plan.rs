@@ -224,8 +224,9 @@ impl Plan {
         let arm = self.arms[run.arm].clone();
         let id = RunId::derive(experiment, &arm.name, run.seed);
         let path = run.path.iter().map(|&index| &self.segments[index]);
-        let epochs: Vec<EpochWork> = path.clone().flat_map(|segment| segment.work.epochs.iter().cloned()).collect();
-        let segments = path.last().zip(epochs.last()).map(|(last, end)| Segment {
+        let epochs: Vec<EpochWork> = path.flat_map(|segment| segment.work.epochs.iter().cloned()).collect();
+        let last = run.path.last().map(|&index| &self.segments[index]);
+        let segments = last.zip(epochs.last()).map(|(last, end)| Segment {
             id: SegmentId::derive_unshared(id, &end.key),
             parent: None,
             work: Work { epochs: epochs.clone(), endpoint: true, ..last.work.clone() },

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use ceteris_proto::v1;
 use ceteris_shared::{
-    document::{Checkpoints, Comparison, Experiment, Explanation, Reason, State, Verdict, WorkerState, Workers},
+    document::{
+        Checkpoints, Comparison, Experiment, Explanation, Reason, State, Verdict, Verification, WorkerState, Workers,
+    },
     ids::Epoch,
 };
 use tokio::time::timeout;
@@ -130,4 +132,35 @@ async fn progress_is_seen_while_it_is_made() {
     let compared = compare(client, &submitted, 0, false).await;
     assert!(compared.refused.iter().all(|refusal| refusal.reason == Reason::Unfinished), "{:?}", compared.refused);
     coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_does_not_come_out_the_same_is_told_with_what_differs() {
+    let mut coordinator = Coordinator::start().await;
+    coordinator.import("chest").await;
+    let submitted = coordinator.submit(&spec("e")).await;
+    let _worker = coordinator.worker(Behaviour::Irreproducible).await;
+    let client = &mut coordinator.client;
+    watch(client, &submitted).await;
+    let run = submitted.arms[0].runs[0].run.to_string();
+    let request = |from| v1::VerifyRequest { run: run.clone(), from, verification: uuid::Uuid::new_v4().to_string() };
+    let by: Experiment = read(client.verify(request(0)).await.expect("submitted").into_inner());
+    assert_eq!((by.epochs_to_train, by.epochs_reused), (2, 0));
+    watch(client, &by).await;
+    let found: Verification = read(client.show_verification(reference(&by)).await.expect("shown").into_inner());
+    assert_eq!((found.equal, found.by), (Some(false), by.id));
+    assert_eq!(found.epochs.iter().map(|epoch| epoch.equal).collect::<Vec<_>>(), [true, false]);
+    let difference = found.first_difference.expect("something differs");
+    assert_eq!(difference, "epoch 2: the trained part differs first in its header");
+
+    let later: Experiment = read(client.verify(request(1)).await.expect("submitted").into_inner());
+    assert_eq!(later.epochs_reused, 1);
+    let late = client.verify(request(2)).await.expect_err("nothing is left").message().to_owned();
+    assert!(late.contains("after epoch 2 nothing of run"), "{late}");
+    let again = v1::VerifyRequest { run: by.arms[0].runs[0].run.to_string(), ..request(0) };
+    let again = client.verify(again).await.expect_err("it is one itself");
+    assert!(again.message().contains("is a verification itself"), "{}", again.message());
+    let compared =
+        client.compare_experiment(v1::CompareRequest { experiment: by.id.to_string(), at: 0, exploratory: false });
+    assert_eq!(compared.await.expect_err("there is nothing to compare").code(), Code::InvalidArgument);
 }
