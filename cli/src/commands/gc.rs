@@ -22,7 +22,8 @@ pub struct Options {
     /// Only say what would be done.
     #[arg(long)]
     pub dry_run: bool,
-    /// Leave what nothing names if it is younger: it may be on its way to being committed.
+    /// Leave what nothing names if it is younger: it may be on its way to being committed. Longer than workers may have
+    /// been without the coordinator.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     pub older_than: Duration,
 }
@@ -32,7 +33,7 @@ impl Options {
     /// When the store does not let the coordinator list or delete, or the coordinator cannot be asked.
     pub async fn run(self, global: &Global) -> Result<(), Failure> {
         let request =
-            v1::CollectGarbageRequest { dry_run: self.dry_run, older_than_seconds: self.older_than.as_secs() };
+            v1::CollectGarbageRequest { dry_run: self.dry_run, older_than_seconds: Some(self.older_than.as_secs()) };
         let answer = global.connect().await?.rpc.collect_garbage(request).await?;
         output::print(&client::parse::<Garbage>(answer)?, global.output)
     }

@@ -7,12 +7,14 @@ ALTER TABLE experiments ADD COLUMN environment TEXT; -- JSON
 -- How many of an attempt's first epochs were committed before, and are trained again.
 ALTER TABLE attempts ADD COLUMN replays INTEGER NOT NULL DEFAULT 0;
 
--- Committed epochs that were trained again because no checkpoint of them was left: the last row is the epoch's checkpoint.
+-- Committed epochs that were trained again because no checkpoint of them was left: the last row that counts is the epoch's
+-- checkpoint, for every experiment that the epoch counts for.
 CREATE TABLE replays (
     id           INTEGER PRIMARY KEY,
     segment      TEXT NOT NULL, -- the one that trained the epoch first
     epoch        INTEGER NOT NULL,
     attempt      INTEGER NOT NULL REFERENCES attempts (id), -- that trained it again
+    counts       INTEGER NOT NULL, -- 1 where it was in the same environment class, and ended in the same weights
     manifest     TEXT NOT NULL,
     weights      TEXT,
     steps        INTEGER NOT NULL,
@@ -37,11 +39,11 @@ DROP VIEW counted;
 -- Every epoch with the checkpoint to go on from.
 CREATE VIEW trained AS
 SELECT segment, epoch, lineage_key, attempt,
-       coalesce((SELECT r.manifest FROM replays AS r WHERE r.segment = epochs.segment AND r.epoch = epochs.epoch
+       coalesce((SELECT r.manifest FROM replays AS r WHERE r.segment = epochs.segment AND r.epoch = epochs.epoch AND r.counts
                  ORDER BY r.id DESC LIMIT 1), manifest) AS manifest,
-       coalesce((SELECT r.weights FROM replays AS r WHERE r.segment = epochs.segment AND r.epoch = epochs.epoch
-                 ORDER BY r.id DESC LIMIT 1), weights) AS weights,
-       EXISTS (SELECT 1 FROM replays AS r WHERE r.segment = epochs.segment AND r.epoch = epochs.epoch) AS replayed,
+       coalesce(weights, (SELECT r.weights FROM replays AS r WHERE r.segment = epochs.segment AND r.epoch = epochs.epoch
+                          AND r.counts ORDER BY r.id DESC LIMIT 1)) AS weights,
+       EXISTS (SELECT 1 FROM replays AS r WHERE r.segment = epochs.segment AND r.epoch = epochs.epoch AND r.counts) AS replayed,
        steps, samples, seconds, committed_at
 FROM epochs;
 

@@ -16,7 +16,7 @@ use ceteris_shared::{
 };
 
 use crate::{
-    AttemptEnd, Change, CommittedEpoch, Rejection, SavedEpoch, Scheduler, Timestamp,
+    AttemptEnd, Change, CommittedEpoch, Rejection, SavedEpoch, Scheduler, State, StopReason, Timestamp,
     attempts::check_predictions,
     scheduler::{Effects, Segment},
 };
@@ -93,10 +93,16 @@ impl Scheduler {
         }
         let weights = committed.weights.or(known.weights);
         *known = SavedEpoch { manifest: committed.manifest, weights, replayed: true };
-        if let Some(segment) = self.segments.get_mut(&attempt.segment) {
-            segment.replays -= 1;
-        }
         effects.persist(Change::EpochReplayed { attempt, segment: owner, committed, at: now });
+        let Some(segment) = self.segments.get_mut(&attempt.segment) else { return };
+        segment.replays -= 1;
+        let (state, experiment) = (segment.state.clone(), segment.experiment);
+        if std::mem::take(&mut segment.losses) > 0 {
+            self.set_state(attempt.segment, state.clone(), now, effects);
+        }
+        if matches!(state, State::Running { .. }) && self.is_paused(experiment) {
+            self.stop(now, attempt.segment, StopReason::Paused, effects);
+        }
     }
 
     /// Whether an epoch is the one that is to be trained again next. Where it is.
@@ -143,7 +149,8 @@ impl Scheduler {
         let open = self.segments.iter().filter(|(_, segment)| !segment.state.is_done());
         let needed: BTreeSet<Digest> = open.filter_map(|(&id, _)| self.deepest(id)).collect();
         for manifest in manifests {
-            if !needed.contains(&manifest) && self.damaged.insert(manifest) {
+            if !needed.contains(&manifest) && self.collected.insert(manifest) {
+                self.damaged.insert(manifest);
                 effects.persist(Change::CheckpointCollected { manifest, at: now });
             }
         }

@@ -16,8 +16,10 @@ use crate::{
 pub struct Snapshot {
     /// In the order of submission.
     pub experiments: Vec<SavedExperiment>,
-    /// Manifests of checkpoints that were found damaged or gone, or were given up.
+    /// Manifests of checkpoints that were found damaged or gone.
     pub damaged: Vec<Digest>,
+    /// Manifests of checkpoints that were given up.
+    pub collected: Vec<Digest>,
 }
 
 /// One experiment.
@@ -113,6 +115,8 @@ impl Scheduler {
     pub fn restore(config: Config, now: Timestamp, snapshot: Snapshot) -> Result<Self, RestoreError> {
         let mut scheduler = Self::new(config);
         scheduler.damaged.extend(snapshot.damaged);
+        scheduler.damaged.extend(&snapshot.collected);
+        scheduler.collected.extend(snapshot.collected);
         for saved in snapshot.experiments {
             let experiment = saved.submission.experiment;
             check_plan(&saved.submission).map_err(|problem| RestoreError::Plan(experiment, problem))?;

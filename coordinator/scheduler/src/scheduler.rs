@@ -158,6 +158,8 @@ pub struct Scheduler {
     pub(crate) delayed: BTreeSet<(Timestamp, SegmentId)>,
     /// Manifests of checkpoints that nothing goes on from: damaged, gone or given up.
     pub(crate) damaged: BTreeSet<Digest>,
+    /// Those of them that were given up.
+    pub(crate) collected: BTreeSet<Digest>,
     /// Leases and deadlines of live attempts.
     pub(crate) leases: BTreeSet<(Timestamp, SegmentId)>,
 }
@@ -175,6 +177,7 @@ impl Scheduler {
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
             damaged: BTreeSet::new(),
+            collected: BTreeSet::new(),
             leases: BTreeSet::new(),
         }
     }

@@ -71,6 +71,8 @@ impl Service {
 
 /// Most characters of a name, an id or the beginning of one in a request.
 const MAX_REFERENCE: usize = 256;
+/// What nothing names may be on its way to being committed for so long.
+const YOUNG: Duration = Duration::from_secs(24 * 60 * 60);
 /// What the wire adds to a document.
 const ENVELOPE_BYTES: usize = 64;
 
@@ -232,7 +234,8 @@ impl coordinator_server::Coordinator for Service {
 
     async fn collect_garbage(&self, request: Request<v1::CollectGarbageRequest>) -> Answer<v1::Document> {
         let v1::CollectGarbageRequest { dry_run, older_than_seconds } = request.into_inner();
-        answer(self.collect_garbage(dry_run, Duration::from_secs(older_than_seconds)).await)
+        let older_than = older_than_seconds.map_or(YOUNG, Duration::from_secs);
+        answer(self.collect_garbage(dry_run, older_than).await)
     }
 
     async fn check_storage(&self, request: Request<v1::CheckStorageRequest>) -> Answer<v1::Document> {

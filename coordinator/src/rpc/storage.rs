@@ -37,6 +37,8 @@ const MAX_TOLD: usize = 1000;
 struct Marked {
     objects: HashMap<Digest, Named>,
     unusable: Vec<Unusable>,
+    /// A manifest whose parts are not known, and should not be lost.
+    unknown: Option<String>,
 }
 
 struct Named {
@@ -69,6 +71,12 @@ impl Service {
         let given_up: BTreeSet<&Digest> = references.collected.iter().collect();
         let whole = references.checkpoints.iter().filter(|manifest| !given_up.contains(manifest)).count();
         let marked = self.mark(&references).await?;
+        if let (false, Some(unknown)) = (dry_run, &marked.unknown) {
+            return Err(Error::Damaged(format!(
+                "nothing is deleted, because it is not known what {unknown} names; `ceteris storage check --read` says what is \
+                 damaged: restore or import it again first"
+            )));
+        }
 
         let cutoff = SystemTime::now().checked_sub(older_than).unwrap_or(SystemTime::UNIX_EPOCH);
         let (mut deleted, mut left, mut young) = (Objects::default(), Objects::default(), Objects::default());
@@ -91,6 +99,11 @@ impl Service {
                 deleted.add(object.bytes);
                 aside.push(name);
             }
+        }
+        if !dry_run && !garbage.is_empty() {
+            // What a worker found there already is not sent again: it may have been committed since.
+            let latest = self.mark(&self.store.references().await?).await?;
+            garbage.retain(|digest| !latest.objects.contains_key(digest));
         }
         if !dry_run {
             let remove = |digest: Digest| async move { self.blobs.remove(&digest).await };
@@ -183,9 +196,11 @@ impl Service {
         let read = |(digest, kind): (Digest, Kind)| async move {
             match self.blobs.get_bytes(&digest, kind.limit()).await {
                 Ok(bytes) => Ok((digest, kind, kind.parts(&bytes))),
-                Err(error @ (ceteris_blob::Error::NotFound { .. } | ceteris_blob::Error::Corrupt { .. })) => {
-                    Ok((digest, kind, Err(error.to_string())))
-                }
+                Err(
+                    error @ (ceteris_blob::Error::NotFound { .. }
+                    | ceteris_blob::Error::Corrupt { .. }
+                    | ceteris_blob::Error::TooLarge { .. }),
+                ) => Ok((digest, kind, Err(error.to_string()))),
                 Err(error) => Err(error),
             }
         };
@@ -200,6 +215,9 @@ impl Service {
                     }
                 }
                 Err(problem) => {
+                    if matches!(kind, Kind::Dataset) {
+                        marked.unknown = Some(what());
+                    }
                     marked.unusable.push(Unusable { digest, what: format!("manifest of {}", what()), problem });
                 }
             }

@@ -138,7 +138,12 @@ async fn difference(blobs: &Blobs, recorded: &CommittedRecord, trained: &Committ
     let read = async |record: &CommittedRecord| -> Result<Manifest, Error> {
         Ok(Manifest::from_bytes(&blobs.get_bytes(&record.manifest, MAX_MANIFEST_BYTES).await?)?)
     };
-    let (before, after) = (read(recorded).await?, read(trained).await?);
+    let (before, after) = match (read(recorded).await, read(trained).await) {
+        (Ok(before), Ok(after)) => (before, after),
+        (Err(error), _) | (_, Err(error)) => {
+            return Ok(format!("epoch {epoch}: the digests differ, and where cannot be seen: {error}"));
+        }
+    };
     let Some((one, other)) = before.parts.iter().zip(&after.parts).find(|(one, other)| one.digest != other.digest)
     else {
         return Ok(match recorded.weights {

@@ -251,6 +251,22 @@ pub(super) async fn what_is_trained_again_takes_the_place_of_what_is_damaged(sto
     assert_eq!(counted[0].predictions.len(), first.predictions.len(), "what was scored stands");
     let trained = store.trained(&[first.key]).await.expect("it is read");
     assert_eq!(trained[&first.key].iter().map(|epoch| epoch.manifest).collect::<Vec<_>>(), [again.manifest]);
+
+    // What came out otherwise, or elsewhere, is on record and takes nobody's place.
+    let elsewhere = Environment { threads: 9, ..environment() };
+    let others = [(Some(Digest::of(b"others")), environment()), (first.weights, elsewhere)];
+    for (number, (weights, environment)) in (attempt.number + 1..).zip(others) {
+        let (attempt, at) = (Attempt { number, ..attempt }, Timestamp(run.now));
+        let assigned = Decision::AttemptAssigned { attempt, worker: WORKER, environment, replays: 1, at };
+        let committed = CommittedEpoch { manifest: Digest::of(&[number as u8]), weights, ..first.clone() };
+        let segment = record.plan.segments[0].id;
+        let replayed = Decision::EpochReplayed { attempt, segment, committed, at };
+        store.commit(&[assigned, replayed].map(Change::Scheduler)).await.expect("it is stored");
+    }
+    let counted = &store.segments(record.id).await.expect("they are read")[0].committed;
+    assert_eq!((counted[0].manifest, counted[0].weights), (again.manifest, first.weights));
+    let references = store.references().await.expect("they are read");
+    assert_eq!(references.checkpoints.len(), 3, "but whoever made it may still go on from it: {references:?}");
 }
 
 pub(super) async fn every_state_is_stored(store: &impl Store) {

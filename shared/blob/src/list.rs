@@ -3,10 +3,13 @@
 use std::time::SystemTime;
 
 use ceteris_shared::digest::Digest;
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::{ObjectMeta, ObjectStore as _, ObjectStoreExt as _, path::Path as Key};
 
 use crate::{Blobs, Error, key};
+
+/// Names that are read at once.
+const READS: usize = 16;
 
 /// An object as a listing shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,18 +46,23 @@ impl Blobs {
         })
     }
 
-    /// What the names of a namespace stand for.
+    /// What the names of a namespace stand for; those that stand for nothing that can be read are left out.
     ///
     /// # Errors
-    /// When the store fails, or a name stands for nothing that can be read.
+    /// When the store fails.
     pub async fn named(&self, namespace: &str) -> Result<Vec<Digest>, Error> {
-        let mut names = std::pin::pin!(self.listing(&format!("names/{namespace}")));
-        let mut digests = Vec::new();
-        while let Some(meta) = names.next().await {
-            let Some(name) = meta?.location.filename().map(str::to_owned) else { continue };
-            digests.extend(self.get_name(namespace, &name).await?);
-        }
-        Ok(digests)
+        let read = |meta: Result<ObjectMeta, Error>| async move {
+            let Some(name) = meta?.location.filename().map(str::to_owned) else { return Ok(None) };
+            match self.get_name(namespace, &name).await {
+                Err(error @ (Error::DamagedName { .. } | Error::BadName(_))) => {
+                    tracing::warn!(%error, "a name is left out");
+                    Ok(None)
+                }
+                found => found,
+            }
+        };
+        let found = self.listing(&format!("names/{namespace}")).map(read).buffer_unordered(READS);
+        found.try_filter_map(async |digest| Ok(digest)).try_collect().await
     }
 
     /// Deletes an object; one that is not there is left alone.

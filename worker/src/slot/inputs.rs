@@ -52,7 +52,7 @@ async fn checkpoint(cache: &Cache, start: &StartAttempt, digest: Digest, folder:
     let bytes = patiently(patience, || cache.blobs().get_bytes(&digest, checkpoint::MAX_MANIFEST_BYTES)).await;
     let bytes = match bytes {
         Ok(bytes) => bytes,
-        Err(error) => return Err(unusable(cache, digest, error, about).await),
+        Err(error) => return Err(unusable(cache, start, digest, error, about).await),
     };
     let manifest = checkpoint::Manifest::from_bytes(&bytes).map_err(|error| about(&error))?;
     check(&manifest, start).map_err(|problem| about(&problem))?;
@@ -64,7 +64,7 @@ async fn checkpoint(cache: &Cache, start: &StartAttempt, digest: Digest, folder:
         });
         let bytes = match cache.fetch(part.digest, &file).await {
             Ok(bytes) => bytes,
-            Err(crate::cache::Error::Store(error)) => return Err(unusable(cache, digest, error, about).await),
+            Err(crate::cache::Error::Store(error)) => return Err(unusable(cache, start, digest, error, about).await),
             Err(error) => return Err(about(&error)),
         };
         if bytes != part.bytes {
@@ -82,19 +82,29 @@ async fn checkpoint(cache: &Cache, start: &StartAttempt, digest: Digest, folder:
 }
 
 /// Why an object of the checkpoint `digest` cannot be had. What is damaged is set aside, so that the same object can be
-/// stored again when it is trained again.
+/// stored again when it is trained again. A store that has not even the data set any more has not lost a checkpoint: it is
+/// not there.
 async fn unusable(
     cache: &Cache,
+    start: &StartAttempt,
     digest: Digest,
     error: ceteris_blob::Error,
     about: impl Fn(&dyn std::fmt::Display) -> Failure,
 ) -> Failure {
-    if let ceteris_blob::Error::Corrupt { digest, .. } = &error
-        && let Err(error) = cache.blobs().set_aside(digest).await
-    {
-        tracing::warn!(%error, "a damaged object stays where it is");
-    }
-    let damaged = matches!(error, ceteris_blob::Error::Corrupt { .. } | ceteris_blob::Error::NotFound { .. });
+    let blobs = cache.blobs();
+    let damaged = match &error {
+        ceteris_blob::Error::Corrupt { digest, .. } => match blobs.set_aside(digest).await {
+            Ok(true) => true,
+            // Whole after all, or set aside by someone else.
+            Ok(false) => matches!(blobs.exists(digest).await, Ok(false)),
+            Err(error) => {
+                tracing::warn!(%error, "a damaged object stays where it is");
+                true
+            }
+        },
+        ceteris_blob::Error::NotFound { .. } => matches!(blobs.exists(&start.dataset).await, Ok(true)),
+        _ => false,
+    };
     Failure { damaged: damaged.then_some(digest), ..about(&error) }
 }
 

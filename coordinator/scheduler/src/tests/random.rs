@@ -67,6 +67,10 @@ fn worker(index: usize) -> WorkerId {
     WorkerId(Uuid::from_u128(index as u128 + 100))
 }
 
+fn is_unusable(stored: &Snapshot, manifest: &Digest) -> bool {
+    stored.damaged.contains(manifest) || stored.collected.contains(manifest)
+}
+
 fn config() -> Config {
     Config::default()
 }
@@ -219,13 +223,12 @@ impl World {
                     place,
                     SavedEpoch { manifest, weights: weights.or(place.weights), replayed: true },
                 );
-                let again = lost.replayed || self.stored.damaged.contains(&lost.manifest);
+                let again = lost.replayed || is_unusable(&self.stored, &lost.manifest);
                 assert!(again, "only what is lost is trained again, by one attempt of each segment that needs it");
                 self.saved(attempt.segment).replays -= 1;
             }
-            Change::CheckpointDamaged { manifest, .. } | Change::CheckpointCollected { manifest, .. } => {
-                self.stored.damaged.push(manifest);
-            }
+            Change::CheckpointDamaged { manifest, .. } => self.stored.damaged.push(manifest),
+            Change::CheckpointCollected { manifest, .. } => self.stored.collected.push(manifest),
             Change::ExperimentBound { experiment, environment } => {
                 let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
                 known.expect("it is stored").environment = Some(environment);
@@ -259,7 +262,7 @@ impl World {
                 }
                 assert!(!start.work.epochs.is_empty());
                 let from = if let Start::Checkpoint(manifest) = start.start { Some(manifest) } else { None };
-                assert!(from.is_none_or(|from| !self.stored.damaged.contains(&from)), "nothing goes on from damage");
+                assert!(from.is_none_or(|from| !is_unusable(&self.stored, &from)), "nothing goes on from damage");
                 assert_eq!(from.is_none(), start.work.start() == Epoch(0) && steps == 0, "{start:?}");
                 let work = start.work;
                 peer.tasks.insert(start.attempt, Task { work, started: false, done: 0, steps, start: from });

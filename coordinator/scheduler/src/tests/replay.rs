@@ -179,6 +179,22 @@ fn what_one_experiment_waits_for_does_not_hold_up_another() {
 }
 
 #[test]
+fn a_pause_stops_what_is_trained_again_after_its_epoch() {
+    let mut f = bound();
+    let (root, first) = child(&mut f);
+    let (second, ..) = damaged(&mut f, first, manifest(root, 2));
+    let (third, ..) = damaged(&mut f, second, manifest(root, 1));
+    f.report(0, third, Report::Started);
+    f.handle(crate::Event::PauseExperiment(submission(0).experiment));
+    assert!(matches!(f.state(1), State::Running { .. }), "its epoch is waited for");
+    f.commit(0, third, 1);
+    assert!(matches!(f.state(1), State::Stopping { reason: crate::StopReason::Paused, .. }));
+    f.report(0, third, Report::Stopped);
+    f.handle(crate::Event::ResumeExperiment(submission(0).experiment));
+    assert_eq!(f.last_start(0).start, Start::Checkpoint(manifest(third, 1)), "what was trained again stays");
+}
+
+#[test]
 fn what_is_still_gone_on_from_is_not_given_up() {
     let mut f = bound();
     let (root, first) = child(&mut f);

@@ -55,11 +55,11 @@ impl Sqlite {
             Ok(SavedExperiment { submission, cancelled, paused, environment, segments })
         });
         let experiments = experiments.collect::<Result<_, Fault>>()?;
-        let damaged = query("SELECT manifest FROM damaged UNION SELECT manifest FROM collected ORDER BY manifest")
-            .fetch_all(&mut *from)
-            .await?;
+        let damaged = query("SELECT manifest FROM damaged ORDER BY manifest").fetch_all(&mut *from).await?;
         let damaged = damaged.iter().map(|row| row.parsed("manifest")).collect::<Result<_, _>>()?;
-        Ok(Snapshot { experiments, damaged })
+        let collected = query("SELECT manifest FROM collected ORDER BY manifest").fetch_all(&mut *from).await?;
+        let collected = collected.iter().map(|row| row.parsed("manifest")).collect::<Result<_, _>>()?;
+        Ok(Snapshot { experiments, damaged, collected })
     }
 
     pub(super) async fn read_trained(
@@ -99,7 +99,12 @@ impl Sqlite {
             rows.iter().map(|row| row.parsed("digest")).collect()
         };
         Ok(References {
-            checkpoints: digests("SELECT DISTINCT manifest AS digest FROM trained ORDER BY digest").await?,
+            // What was trained again is gone on from by whoever did so, until the coordinator starts anew.
+            checkpoints: digests(
+                "SELECT manifest AS digest FROM trained UNION \
+                 SELECT manifest FROM replays WHERE manifest NOT IN (SELECT manifest FROM damaged) ORDER BY digest",
+            )
+            .await?,
             collected: digests("SELECT manifest AS digest FROM collected ORDER BY digest").await?,
             steps: digests(
                 "SELECT steps.manifest AS digest FROM steps JOIN segments ON segments.id = steps.segment \
@@ -150,8 +155,10 @@ impl Sqlite {
         }
         let select = "SELECT id, name, submitted_at, cancelled_at, paused_at, epochs, \
              (SELECT count(*) FROM runs WHERE experiment = experiments.id) AS runs, \
-             (SELECT count(*) FROM segments JOIN counted ON counted.segment = segments.id \
-              WHERE segments.experiment = experiments.id) AS committed \
+             (SELECT count(*) FROM segments JOIN epochs ON epochs.segment = segments.id \
+              WHERE segments.experiment = experiments.id) \
+             + (SELECT count(*) FROM segments JOIN reused ON reused.segment = segments.id \
+                WHERE segments.experiment = experiments.id) AS committed \
              FROM experiments ORDER BY position DESC";
         let rows = query(select).fetch_all(&mut *from).await?;
         let summary = |row: &SqliteRow| {

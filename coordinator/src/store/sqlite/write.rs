@@ -380,9 +380,13 @@ async fn write_replay(
     at: Timestamp,
 ) -> Result<(), Fault> {
     query(
-        "INSERT INTO replays (segment, epoch, attempt, manifest, weights, steps, samples, seconds, committed_at) \
-         SELECT counted.source, counted.epoch, attempts.id, ?, ?, ?, ?, ?, ? FROM counted JOIN attempts \
-         WHERE counted.segment = ? AND counted.epoch = ? AND attempts.segment = ? AND attempts.number = ?",
+        "INSERT INTO replays (segment, epoch, attempt, counts, manifest, weights, steps, samples, seconds, committed_at) \
+         SELECT counted.source, counted.epoch, own.id, \
+                own.environment = first.environment AND coalesce(counted.weights = ?2, counted.weights IS NULL), \
+                ?1, ?2, ?3, ?4, ?5, ?6 \
+         FROM counted JOIN attempts AS first ON first.segment = counted.source AND first.number = counted.attempt \
+         JOIN attempts AS own ON own.segment = ?9 AND own.number = ?10 \
+         WHERE counted.segment = ?7 AND counted.epoch = ?8",
     )
     .bind(committed.manifest.to_string())
     .bind(committed.weights.map(|weights| weights.to_string()))
