@@ -10,7 +10,9 @@ use ceteris_shared::{
     checkpoint::{Part, Role},
     dataset::Split,
     digest::Digest,
-    document::{Checkpoint, Checkpoints, Comparison, Experiment, Garbage, Metrics, Run, State, Storage, Verification},
+    document::{
+        Checkpoint, Checkpoints, Comparison, Document, Experiment, Garbage, Metrics, Run, State, Storage, Verification,
+    },
     ids::Epoch,
     lineage::LineageKey,
     predictions::Predictions,
@@ -203,6 +205,11 @@ fn a_run_is_verified_and_what_was_lost_of_it_is_there_again() {
     cluster.ceteris(&["compare", &by]).refused(2, &["verification of a run"]);
 }
 
+/// What the store is said to hold, whatever is wrong with it.
+fn check_only(cluster: &Cluster) -> Storage {
+    Storage::from_json(&cluster.ceteris(&["storage", "check", "-o", "json"]).stdout).expect("a document")
+}
+
 #[test]
 fn what_is_given_up_makes_room_and_is_trained_again_when_it_is_needed() {
     let cluster = Cluster::with_data(&Place::Folder, Images::TINY);
@@ -249,7 +256,15 @@ fn what_is_given_up_makes_room_and_is_trained_again_when_it_is_needed() {
     let part = saved[2].parts.iter().find(|part| part.role == Role::Trained).expect("there is one").digest;
     fs::remove_file(object(&cluster, &part)).expect("it is stored");
     let told = cluster.ceteris(&["storage", "check"]).refused(5, &["1 object cannot be used"]).stdout;
+    assert_eq!(told.matches("part of checkpoint").count(), 1, "{told}");
     assert!([&part.short(), "not in the store", "part of checkpoint"].iter().all(|word| told.contains(word)), "{told}");
+
+    // What a data set is made of is not thrown away because nobody can read its manifest.
+    let dataset = cluster.experiment(spec.name).dataset.digest.expect("it is pinned");
+    flip(&object(&cluster, &dataset));
+    let before = check_only(&cluster);
+    cluster.ceteris(&["gc", "--older-than", "0s"]).refused(5, &["nothing is deleted", "data set"]);
+    assert_eq!(check_only(&cluster), before);
 }
 
 #[test]

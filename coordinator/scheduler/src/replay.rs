@@ -69,15 +69,11 @@ impl Scheduler {
         committed: CommittedEpoch,
         effects: &mut Effects,
     ) {
-        let checked = self.check_replay(attempt, &committed);
-        let (owner, index) = match checked {
-            Ok(place) => place,
-            Err(rejection) => {
-                self.counts(now, worker, attempt, Err(rejection), effects);
-                return;
-            }
-        };
-        self.counts(now, worker, attempt, Ok(()), effects);
+        let place = self.check_replay(attempt, &committed);
+        if !self.counts(now, worker, attempt, place.clone().map(drop), effects) {
+            return;
+        }
+        let Ok((owner, index)) = place else { return };
         let bound = self.segments.get(&owner).and_then(|segment| self.experiments.get(&segment.experiment));
         let bound = bound.is_some_and(|experiment| experiment.rule == EnvironmentRule::Same);
         let Some(known) = self.segments.get_mut(&owner).and_then(|segment| segment.committed.get_mut(index)) else {

@@ -223,6 +223,33 @@ async fn a_damaged_shard_is_named() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_is_not_what_was_stored_is_told_and_set_aside() {
+    let world = World::new().await;
+    let agent = world.agent();
+    world.coordinator.say(start(&world, 1, 1..=2)).await;
+    let digest = committed(&world.coordinator.ended(attempt(1)).await, 2);
+    let bytes = world.blobs.get_bytes(&digest, 1 << 20).await.expect("the manifest is stored");
+    let part = world.object(&Manifest::from_bytes(&bytes).expect("it is one").parts[1].digest);
+    let mut flipped = fs::read(&part).expect("it is stored");
+    flipped[0] ^= 1;
+    fs::write(&part, flipped).expect("it is damaged");
+    let told = async |number: u32| {
+        let mut next = world.start(number, 3..=3);
+        next.start = Start::Checkpoint(digest);
+        world.coordinator.say(CoordinatorMessage::Start(Box::new(next))).await;
+        story(&world.coordinator.ended(attempt(number)).await)
+    };
+    let damaged = [format!("damaged {}", digest.short())];
+    assert_eq!(told(2).await, damaged);
+    assert!(!part.exists(), "it is out of the way, so that it can be stored again");
+    assert_eq!(told(3).await, damaged, "what is gone is as good as damaged");
+    // The data set is in the worker's cache; that the store has it no more says that the store is not there.
+    fs::remove_file(world.object(&world.dataset)).expect("it is stored");
+    assert_eq!(told(4).await, ["failed Infrastructure"]);
+    agent.stop().await.expect("it ends in good order");
+}
+
+#[tokio::test]
 async fn ending_an_agent_stops_attempts_and_numbers_go_on() {
     let world = World::new().await;
     world.trainer.behave(&holding(2));
