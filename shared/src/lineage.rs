@@ -148,6 +148,11 @@ impl Link {
 }
 
 impl LineageKey {
+    /// The key of the same state in a run with another seed: weights are equal, and what comes after is drawn from `seed`.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self(Digest::of(format!("{ENCODING}\nfork={self}\nseed={seed}\n").as_bytes()))
+    }
+
     /// The key after an epoch, from the key before it.
     pub fn after(self, link: Digest) -> Self {
         let mut bytes = [0; 32 + LINK_BYTES];
@@ -310,12 +315,14 @@ mod tests {
             root.after(link().digest()),
             root.after(Link { rates: Rates::WarmUp { done: 0, epochs: 2 }, ..link() }.digest()),
             root.after(Link { rates: one_cycle, settings: others, epoch: Epoch(2), ..link() }.digest()),
+            root.with_seed(1),
         ];
         let golden = [
             "3e94f12b049655e38892c05331394c569c37adf0d8f82e1058bfc715a5295a40",
             "80d7050e853ebae6fc575994378db92f764542b225845bd0f09b7f99dbf7acd6",
             "34ee61de3fdba0ec3b536df175cb4f87626befbbd8835e7d6f75c1772ecc3d92",
             "83bf36d2f8f7cf3b591b2738cbb7d9fd42659fa10a89fc95fcae48279b622aab",
+            "6afbedefa74b6a35822be63b18068b07b39fc289d07e3ba704ffd17ebe8f79b7",
         ];
         assert_eq!(keys.map(|key| key.to_string()), golden);
     }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What the spec's names stood for at submission.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pins {
     /// Digest of the data set's manifest; absent in a preview without a coordinator.
@@ -35,6 +35,10 @@ pub struct Pins {
     /// Digests of the external data sets' manifests, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub external: Vec<(String, Digest)>,
+    /// The epochs that every run inherits, where `model.init` is the state of a run: what was trained, in order. Data set and
+    /// initial weights were the ones above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inherited: Vec<Work>,
 }
 
 /// A planned experiment.
@@ -181,6 +185,24 @@ impl Work {
         self.epochs.last().map_or(Epoch(0), |work| work.epoch)
     }
 
+    /// Whether both train in the same way, apart from their epochs.
+    fn like(&self, other: &Self) -> bool {
+        let Self {
+            arch,
+            seed,
+            batch_size,
+            optimization,
+            precision,
+            memory,
+            checkpoint_every_steps,
+            epochs: _,
+            endpoint: _,
+        } = self;
+        (arch, seed, batch_size, optimization) == (&other.arch, &other.seed, &other.batch_size, &other.optimization)
+            && (precision, memory, checkpoint_every_steps)
+                == (&other.precision, &other.memory, &other.checkpoint_every_steps)
+    }
+
     /// The number of the state that the first epoch starts from.
     pub fn start(&self) -> Epoch {
         Epoch(self.epochs.first().map_or(0, |work| work.epoch.0 - 1))
@@ -219,20 +241,41 @@ impl Plan {
         self.path_epochs(run)
     }
 
-    /// The plan of a run on its own, in another experiment: one segment, with the same lineage.
+    /// What a run trains up to `epoch`, one after the other: a beginning of its path. Neighbours that differ in nothing but their
+    /// epochs are one.
+    pub fn work_up_to(&self, run: &PlannedRun, epoch: Epoch) -> Vec<Work> {
+        let mut all: Vec<Work> = Vec::new();
+        for segment in run.path.iter().map(|&index| &self.segments[index]) {
+            let epochs = segment.work.epochs.iter().filter(|work| work.epoch <= epoch).cloned();
+            let work = Work { epochs: epochs.collect(), ..segment.work.clone() };
+            if work.epochs.is_empty() {
+                break;
+            }
+            match all.last_mut() {
+                Some(last) if last.like(&work) => {
+                    last.epochs.extend(work.epochs);
+                    last.endpoint = work.endpoint;
+                }
+                _ => all.push(work),
+            }
+        }
+        all
+    }
+
+    /// The plan of a run on its own, in another experiment, with the same lineage: one segment, and before it one for each run
+    /// whose state it inherits.
     pub fn alone(&self, run: &PlannedRun, experiment: ExperimentId) -> Self {
         let arm = self.arms[run.arm].clone();
         let id = RunId::derive(experiment, &arm.name, run.seed);
-        let path = run.path.iter().map(|&index| &self.segments[index]);
-        let epochs: Vec<EpochWork> = path.flat_map(|segment| segment.work.epochs.iter().cloned()).collect();
-        let last = run.path.last().map(|&index| &self.segments[index]);
-        let segments = last.zip(epochs.last()).map(|(last, end)| Segment {
-            id: SegmentId::derive_unshared(id, &end.key),
-            parent: None,
-            work: Work { epochs: epochs.clone(), endpoint: true, ..last.work.clone() },
+        let work = self.work_up_to(run, Epoch(u32::MAX));
+        let last = work.len().saturating_sub(1);
+        let segments = work.into_iter().enumerate().filter_map(|(index, work)| {
+            let id = SegmentId::derive_unshared(id, &work.epochs.last()?.key);
+            Some(Segment { id, parent: index.checked_sub(1), work: Work { endpoint: index == last, ..work } })
         });
-        let runs = vec![PlannedRun { id, arm: 0, seed: run.seed, path: vec![0] }];
-        Self { arms: vec![arm], runs, segments: segments.into_iter().collect() }
+        let segments: Vec<Segment> = segments.collect();
+        let runs = vec![PlannedRun { id, arm: 0, seed: run.seed, path: (0..segments.len()).collect() }];
+        Self { arms: vec![arm], runs, segments }
     }
 
     fn path_epochs(&self, run: &PlannedRun) -> u64 {
@@ -256,13 +299,24 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
     let init = match &spec.model.init {
         Init::Random => "random".to_owned(),
         Init::Weights(name) => pinned(pins.init, name),
+        Init::Run(_) if pins.inherited.is_empty() => return Err(unknown_run(&spec.model.init)),
+        // The keys go on from the run's.
+        Init::Run(_) => String::new(),
     };
-    let (stretches, ends) = shape::of(&arms, spec.execution.share);
+    let (stretches, ends) = shape::of(&arms, Epoch(spec.model.init.inherited_epochs()), spec.execution.share);
     let seeds = spec.seeds.list();
-    let keys: Vec<LineageKey> =
-        seeds.iter().map(|&seed| Root { arch: spec.model.arch, init: &init, dataset: &dataset, seed }.key()).collect();
+    let root = |seed: u64| match pins.inherited.last().and_then(|work| Some((work.seed, work.epochs.last()?.key))) {
+        Some((before, key)) if before == seed => key,
+        Some((_, key)) => key.with_seed(seed),
+        None => Root { arch: spec.model.arch, init: &init, dataset: &dataset, seed }.key(),
+    };
+    let keys: Vec<LineageKey> = seeds.iter().map(|&seed| root(seed)).collect();
 
     let mut segments: Vec<Segment> = Vec::with_capacity(stretches.len() * seeds.len());
+    let trunk = spec
+        .execution
+        .share
+        .then(|| add_inherited(&mut segments, spec, pins, |key| SegmentId::derive(experiment, key)));
     // For each seed, the segment of each stretch.
     let mut placed: Vec<Vec<usize>> = vec![Vec::with_capacity(stretches.len()); seeds.len()];
     let mut runs = Vec::with_capacity(arms.len() * seeds.len());
@@ -271,9 +325,13 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
         let new: Vec<&shape::Stretch> = std::iter::from_fn(|| rest.next_if(|stretch| stretch.arm == index)).collect();
         for (position, &seed) in seeds.iter().enumerate() {
             let run = RunId::derive(experiment, &arm.name, seed);
+            let trunk = trunk.clone().unwrap_or_else(|| {
+                add_inherited(&mut segments, spec, pins, |key| SegmentId::derive_unshared(run, key))
+            });
             for stretch in &new {
-                let parent = stretch.parent.map(|parent| placed[position][parent]);
-                let before = parent.and_then(|parent| segments[parent].work.epochs.last());
+                let within = stretch.parent.map(|parent| placed[position][parent]);
+                let parent = within.or(trunk.last().copied());
+                let before = within.and_then(|parent| segments[parent].work.epochs.last());
                 let mut key = before.map_or(keys[position], |work| work.key);
                 let mut epochs = Vec::with_capacity(stretch.epochs.len());
                 for (link, settings) in &stretch.epochs {
@@ -301,11 +359,36 @@ pub fn plan(experiment: ExperimentId, spec: &ExperimentSpec, pins: &Pins) -> Res
             let mut path: Vec<usize> = std::iter::successors(Some(end), |&at| stretches[at].parent)
                 .map(|stretch| placed[position][stretch])
                 .collect();
+            path.extend(trunk.iter().rev());
             path.reverse();
             runs.push(PlannedRun { id: run, arm: index, seed, path });
         }
     }
     Ok(Plan { arms, runs, segments })
+}
+
+/// Adds the epochs that runs inherit, and says which segments they are. Those between two of which nothing but the epoch changes are
+/// one.
+fn add_inherited(
+    segments: &mut Vec<Segment>,
+    spec: &ExperimentSpec,
+    pins: &Pins,
+    id: impl Fn(&LineageKey) -> SegmentId,
+) -> Vec<usize> {
+    let mut added = Vec::with_capacity(pins.inherited.len());
+    for work in &pins.inherited {
+        let Some(end) = work.epochs.last() else { continue };
+        let checkpoint_every_steps = spec.execution.checkpoint_every_steps;
+        let work = Work { endpoint: false, checkpoint_every_steps, ..work.clone() };
+        segments.push(Segment { id: id(&end.key), parent: added.last().copied(), work });
+        added.push(segments.len() - 1);
+    }
+    added
+}
+
+fn unknown_run(init: &Init) -> spec::Error {
+    let cause = format!("only a coordinator knows what {init} is; plan and submit with one");
+    spec::Error::Invalid { place: "model.init".to_owned(), cause }
 }
 
 fn pinned(digest: Option<Digest>, name: &str) -> String {

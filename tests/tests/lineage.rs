@@ -99,6 +99,64 @@ fn shared_repeated_and_extended_training_is_that_of_runs_on_their_own() {
     assert_eq!(traces(&cluster, "longer"), traces(&cluster, "fresh"));
 }
 
+#[test]
+fn a_fork_is_what_the_run_would_have_been() {
+    let cluster = Cluster::with_data(&Place::Folder, Images::TINY);
+    let spec = Spec::frozen_and_finetuned();
+    cluster.train(&spec);
+    let run = cluster.experiment(spec.name).arms[0].runs[1].run.to_string();
+    let both = "{ epochs = 2, train = \"head\" }, { epochs = 2, train = \"denseblock4\", lr = 2e-4 }";
+    let (_, later) = both.split_once("}, ").expect("two stages");
+    let seeds = |text: &str, seeds: &str| text.replace("count = 2", &format!("values = {seeds}"));
+    let fork = Spec { name: "fork", epochs: 4, arms: vec![("deeper", later)], ..spec.clone() };
+    let from = |epoch: u32| fork.text().replace("\"random\"", &format!("\"run:{}@{epoch}\"", &run[..8]));
+    let file = cluster.write("fork.toml", &seeds(&from(2), "[1, 5]"));
+    let plan = cluster.ceteris(&["plan", &file, "-o", "json"]).ok().json();
+    assert_eq!((&plan["epochs_asked"], &plan["epochs_to_train"]), (&8.into(), &4.into()));
+    cluster.ceteris(&["submit", &file, "--follow"]).ok();
+    let forked = cluster.experiment("fork");
+    assert_eq!((forked.init.name, forked.epochs_reused, forked.epochs_done), (format!("run:{run}@2"), 2, 6));
+    assert!(
+        forked.arms[0].runs.iter().all(|run| (run.epochs, run.spent.epochs) == (4, 4)),
+        "what is inherited is charged"
+    );
+
+    // With the run's seed it is the run of both stages, bit for bit; with another it goes its own way.
+    let whole = Spec { name: "whole", epochs: 4, arms: vec![("deeper", both)], ..spec.clone() }.text();
+    let whole = format!("{}\n[execution]\nshare = false\n", seeds(&whole, "[1]"));
+    cluster.ceteris(&["submit", &cluster.write("whole.toml", &whole), "--follow"]).ok();
+    let (traced, whole) = (traces(&cluster, "fork"), traces(&cluster, "whole"));
+    let of = |seed: u64| &traced[&("deeper".to_owned(), seed)];
+    assert_eq!(of(1), &whole[&("deeper".to_owned(), 1)]);
+    assert_eq!(of(1).checkpoints[..2], of(5).checkpoints[..2]);
+    assert!(of(1).checkpoints[2..].iter().zip(&of(5).checkpoints[2..]).all(|(one, other)| one.2 != other.2));
+
+    // It is extended, verified from the beginning on, and forked like any other.
+    cluster.ceteris(&["extend", "fork", "--epochs", "5", "--name", "longer", "--follow"]).ok();
+    let longer = cluster.experiment("longer");
+    assert_eq!((longer.epochs_done - longer.epochs_reused, longer.state), (2, State::Done));
+    let other = forked.arms[0].runs[1].run.to_string();
+    let verified = cluster.document::<Verification>(&["verify", "run", &other]);
+    assert_eq!((verified.equal, verified.epochs.len()), (Some(true), 4));
+    let again = from(2).replace(&run[..8], &other).replace("@2", "@3").replace("name = \"fork\"", "name = \"again\"");
+    let again = seeds(&again.replace("{ epochs = 2", "{ epochs = 1"), "[5]");
+    cluster.ceteris(&["submit", &cluster.write("again.toml", &again), "--follow"]).ok();
+    assert_eq!(cluster.experiment("again").epochs_reused, 3);
+
+    for (text, words) in [
+        (from(2).replace(&run[..8], "00000000"), vec!["00000000"]),
+        (from(2).replace("@2", "@two"), vec!["run:RUN@EPOCH"]),
+        (from(3), vec!["3 inherited + 2", "budget.epochs"]),
+        (from(4).replace("epochs = 4", "epochs = 6"), vec!["has 3 epochs", "no epoch 4"]),
+        (from(2).replace("densenet121", "resnet50").replace("denseblock4", "layer4"), vec!["densenet121", "resnet50"]),
+    ] {
+        let path = cluster.write("refused.toml", &text);
+        cluster.ceteris(&["submit", &path]).refused(2, &words);
+        cluster.ceteris(&["plan", &path]).refused(2, &words);
+    }
+    cluster.ceteris(&["plan", &file, "--offline"]).refused(2, &["model.init", "coordinator"]);
+}
+
 /// The file of an object in the store's folder.
 fn object(cluster: &Cluster, digest: &Digest) -> PathBuf {
     let name = digest.to_string();

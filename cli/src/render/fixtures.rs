@@ -59,7 +59,7 @@ fn spec() -> ExperimentSpec {
 }
 
 pub fn pins() -> Pins {
-    Pins { dataset: Some(Digest::of(b"dataset")), init: Some(Digest::of(b"weights")), external: Vec::new() }
+    Pins { dataset: Some(Digest::of(b"dataset")), init: Some(Digest::of(b"weights")), ..Pins::default() }
 }
 
 pub fn plan(pins: Option<&Pins>) -> Plan {

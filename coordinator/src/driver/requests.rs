@@ -224,8 +224,14 @@ pub(crate) async fn reusable(
 fn submission(request: &SubmitRequest) -> Result<Submission, Error> {
     let pins = &request.pins;
     let dataset = pins.dataset.ok_or(Error::Unpinned { field: "data.dataset", what: "data set" })?;
-    if let (Init::Weights(_), None) = (&request.spec.model.init, pins.init) {
-        return Err(Error::Unpinned { field: "model.init", what: "set of weights" });
+    match &request.spec.model.init {
+        Init::Weights(_) if pins.init.is_none() => {
+            return Err(Error::Unpinned { field: "model.init", what: "set of weights" });
+        }
+        Init::Run(_) if pins.inherited.is_empty() => {
+            return Err(Error::Unpinned { field: "model.init", what: "state of a run" });
+        }
+        Init::Random | Init::Weights(_) | Init::Run(_) => {}
     }
     let names = &request.spec.data.external;
     if !pins.external.iter().map(|(name, _)| name).eq(names) {

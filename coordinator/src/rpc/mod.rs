@@ -11,6 +11,7 @@ mod compare;
 mod error;
 mod experiment;
 mod explain;
+mod fork;
 mod logs;
 mod storage;
 mod submit;

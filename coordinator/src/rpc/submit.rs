@@ -88,19 +88,19 @@ impl Service {
     async fn planned(
         &self,
         experiment: ExperimentId,
-        spec: ExperimentSpec,
+        mut spec: ExperimentSpec,
     ) -> Result<(ExperimentSpec, Pins, Plan), Error> {
         spec::validate(&spec)?;
         if let Some(extended) = spec.budget.extends {
             self.store.find_experiment(&extended.to_string()).await?;
         }
-        let pins = self.pin(&spec).await?;
+        let pins = self.pin(&mut spec).await?;
         // Up to a hundred thousand runs: more than a turn of the event loop.
         let planning = move || plan::plan(experiment, &spec, &pins).map(|plan| (spec, pins, plan));
         Ok(tokio::task::spawn_blocking(planning).await??)
     }
 
-    async fn pin(&self, spec: &ExperimentSpec) -> Result<Pins, Error> {
+    async fn pin(&self, spec: &mut ExperimentSpec) -> Result<Pins, Error> {
         let dataset = self.find_dataset(&spec.data.dataset).await?;
         check_dataset(spec, &dataset)?;
         check_class_weights(spec, &dataset)?;
@@ -110,15 +110,21 @@ impl Service {
             check_external(&dataset, name, &found)?;
             external.push((name.clone(), found.manifest));
         }
-        let init = match &spec.model.init {
-            Init::Random => None,
+        let mut pins = Pins { dataset: Some(dataset.manifest), external, ..Pins::default() };
+        match spec.model.init.clone() {
+            Init::Random => {}
             Init::Weights(name) => {
-                let weights = self.find_weights(name).await?;
-                check_arch(spec, name, weights.arch)?;
-                Some(weights.digest)
+                let weights = self.find_weights(&name).await?;
+                check_arch(spec, &name, weights.arch)?;
+                pins.init = Some(weights.digest);
             }
-        };
-        Ok(Pins { dataset: Some(dataset.manifest), init, external })
+            Init::Run(point) => {
+                let fork = self.fork(spec, &dataset, &point).await?;
+                (pins.init, pins.inherited) = (fork.init, fork.inherited);
+                spec.model.init = Init::Run(fork.point);
+            }
+        }
+        Ok(pins)
     }
 }
 

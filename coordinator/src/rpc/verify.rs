@@ -11,7 +11,7 @@ use ceteris_shared::{
     digest::Digest,
     document::{self, State, Verification, VerifiedEpoch},
     ids::{ExperimentId, RunId},
-    plan::PlannedRun,
+    plan::{PlannedRun, Segment},
     spec::{EnvironmentRule, ExperimentSpec},
 };
 
@@ -61,11 +61,10 @@ impl Service {
             ));
         };
         let plan = record.plan.alone(&run, verification);
-        let taken = &committed[..from as usize];
-        let reused = Reusable {
-            segments: vec![taken.iter().map(|epoch| epoch.as_reused()).collect()],
-            environment: Some((*environment).clone()),
-        };
+        let mut taken = committed[..from as usize].iter().map(|epoch| epoch.as_reused());
+        let of = |segment: &Segment| taken.by_ref().take(segment.work.epochs.len()).collect();
+        let reused =
+            Reusable { segments: plan.segments.iter().map(of).collect(), environment: Some((*environment).clone()) };
         let spec = alone(&record.spec, &known, &run);
         let source = serde_json::to_string_pretty(&spec).map_err(|error| Error::Damaged(error.to_string()))?;
         let (experiment, pins) = (verification, record.pins.clone());

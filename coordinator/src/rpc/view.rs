@@ -133,7 +133,7 @@ pub(super) fn experiment(known: &Known, series: &[SeriesPoint], now: &Now) -> Ex
         budget: spec.budget.epochs,
         dataset: NamedDigest { name: spec.data.dataset.clone(), digest: pins.dataset },
         init: match &spec.model.init {
-            init @ Init::Random => NamedDigest { name: init.to_string(), digest: None },
+            init @ (Init::Random | Init::Run(_)) => NamedDigest { name: init.to_string(), digest: None },
             Init::Weights(name) => NamedDigest { name: name.clone(), digest: pins.init },
         },
         external: pins.external.iter().map(|(name, d)| NamedDigest { name: name.clone(), digest: Some(*d) }).collect(),
@@ -199,7 +199,7 @@ fn one_run(known: &Known, run: &PlannedRun, series: &HashMap<SegmentId, Vec<&Ser
         seed: run.seed,
         state,
         epoch,
-        epochs: arm.stages.iter().map(|stage| stage.epochs).sum(),
+        epochs: known.experiment.spec.budget.epochs,
         live: run.path.iter().find_map(|&index| now.live.get(&plan.segments[index].id)).map(live),
         val: latest.map(|point| (point.name.clone(), point.value)).collect(),
         series: points,

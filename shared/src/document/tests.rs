@@ -75,7 +75,12 @@ fn digest(of: &str) -> Digest {
 }
 
 fn pins() -> Pins {
-    Pins { dataset: Some(digest("kermany")), init: Some(digest("imagenet")), external: Vec::new() }
+    Pins {
+        dataset: Some(digest("kermany")),
+        init: Some(digest("imagenet")),
+        external: Vec::new(),
+        inherited: Vec::new(),
+    }
 }
 
 fn planned() -> plan::Plan {

@@ -52,9 +52,9 @@ struct Node {
     settings: Arc<EpochSettings>,
 }
 
-/// All stretches, parents before children, and for each arm the one that it ends with. Where arms do not share, each has a
-/// path of its own.
-pub(super) fn of(arms: &[ResolvedArm], share: bool) -> (Vec<Stretch>, Vec<usize>) {
+/// All stretches, parents before children, and for each arm the one that it ends with. Arms begin after epoch `start`. Where they
+/// do not share, each has a path of its own.
+pub(super) fn of(arms: &[ResolvedArm], start: Epoch, share: bool) -> (Vec<Stretch>, Vec<usize>) {
     let mut nodes: Vec<Node> = Vec::new();
     let mut known: HashMap<(Digest, Option<usize>), usize, BuildHasherDefault<Spread>> = HashMap::default();
     let mut last = Vec::with_capacity(arms.len());
@@ -63,7 +63,7 @@ pub(super) fn of(arms: &[ResolvedArm], share: bool) -> (Vec<Stretch>, Vec<usize>
             known.clear();
         }
         let mut at = None;
-        let mut number = 0;
+        let mut number = start.0;
         for stage in &arm.stages {
             let settings = settings(arm, stage);
             for within in 0..stage.epochs {

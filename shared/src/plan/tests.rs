@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::spec::{Format, PolicyName, Schedule, parse};
+use crate::spec::{ForkPoint, Format, PolicyName, Schedule, parse};
 
 fn spec(arms: &[&[(u32, &str)]], seeds: u32) -> ExperimentSpec {
     let budget: u32 = arms[0].iter().map(|(epochs, _)| epochs).sum();
@@ -155,4 +155,69 @@ proptest! {
         let ids: HashSet<_> = plan.segments.iter().map(|s| s.id).chain(plan.runs.iter().map(|r| SegmentId(r.id.0))).collect();
         prop_assert_eq!(ids.len(), plan.segments.len() + plan.runs.len());
     }
+}
+
+/// A spec of which every run goes on from `inherited`, and the run's own plan.
+fn forked(stages: &[(u32, &str)], seeds: &[u64], inherited: Vec<Work>) -> (ExperimentSpec, Plan) {
+    let mut spec = spec(&[stages], 1);
+    let epoch = inherited.last().map_or(Epoch(0), Work::last_epoch);
+    spec.model.init = Init::Run(ForkPoint { run: "0000".to_owned(), epoch });
+    spec.budget.epochs += epoch.0;
+    (spec.seeds.count, spec.seeds.values) = (None, Some(seeds.to_vec()));
+    let pins = Pins { inherited, ..Pins::default() };
+    let plan = plan(ExperimentId(uuid::Uuid::from_u128(1)), &spec, &pins).expect("a valid spec");
+    (spec, plan)
+}
+
+#[test]
+fn a_fork_with_the_runs_own_seed_has_the_keys_of_a_run_with_both_stages() {
+    let whole = planned(&spec(&[&[(2, "head"), (3, "denseblock4")]], 2));
+    let before = planned(&spec(&[&[(4, "head")]], 2));
+    let (_, fork) = forked(&[(3, "denseblock4")], &[1], before.work_up_to(&before.runs[1], Epoch(2)));
+    assert_eq!(fork.keys(&fork.runs[0]).collect::<Vec<_>>(), whole.keys(&whole.runs[1]).collect::<Vec<_>>());
+    let works: Vec<_> = fork.segments.iter().map(|segment| (segment.work.seed, segment.work.endpoint)).collect();
+    assert_eq!(works, [(1, false), (1, true)]);
+}
+
+#[test]
+fn forks_with_other_seeds_inherit_one_beginning_and_part_after_it() {
+    let before = planned(&spec(&[&[(4, "head")]], 2));
+    let inherited = before.work_up_to(&before.runs[0], Epoch(3));
+    let (mut spec, fork) = forked(&[(2, "head")], &[0, 1, 2], inherited.clone());
+    let shape: Vec<_> = fork.segments.iter().map(|s| (s.parent, s.work.seed, s.work.epochs.len())).collect();
+    assert_eq!(shape, [(None, 0, 3), (Some(0), 0, 2), (Some(0), 1, 2), (Some(0), 2, 2)]);
+    assert_eq!((fork.epochs_asked(), fork.epochs_to_train()), (15, 9));
+    let ends: HashSet<_> = fork.runs.iter().filter_map(|run| fork.keys(run).last()).collect();
+    assert_eq!(ends.len(), 3);
+    assert!(fork.segments[1].work.epochs[0].optimizer_starts);
+
+    // On its own, a run trains what it inherits with the seed that this was trained with.
+    let alone = fork.alone(&fork.runs[2], ExperimentId(uuid::Uuid::from_u128(2)));
+    assert_eq!(alone.segments.iter().map(|segment| segment.work.seed).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(alone.keys(&alone.runs[0]).collect::<Vec<_>>(), fork.keys(&fork.runs[2]).collect::<Vec<_>>());
+
+    // A fork of a fork inherits both.
+    let (_, twice) = forked(&[(1, "head")], &[2], fork.work_up_to(&fork.runs[2], Epoch(4)));
+    assert_eq!(twice.segments.iter().map(|segment| segment.work.epochs.len()).collect::<Vec<_>>(), [3, 1, 1]);
+    assert_eq!(twice.keys(&twice.runs[0]).nth(3), fork.keys(&fork.runs[2]).nth(3));
+
+    // Where nothing is shared, each run trains all of its epochs.
+    spec.execution.share = false;
+    let pins = Pins { inherited, ..Pins::default() };
+    let unshared = plan(ExperimentId(uuid::Uuid::nil()), &spec, &pins).expect("a valid spec");
+    assert_eq!((unshared.segments.len(), unshared.epochs_to_train()), (6, 15));
+    let ids: HashSet<_> = unshared.segments.iter().map(|segment| segment.id).collect();
+    assert_eq!(ids.len(), 6);
+}
+
+#[test]
+fn a_fork_needs_a_coordinator_and_counts_what_it_inherits() {
+    let mut spec = spec(&[&[(2, "head")]], 1);
+    spec.model.init = Init::Run(ForkPoint { run: "1f0c92ab".to_owned(), epoch: Epoch(3) });
+    let refused = |spec: &ExperimentSpec| {
+        plan(ExperimentId(uuid::Uuid::nil()), spec, &Pins::default()).expect_err("it is not known").to_string()
+    };
+    insta::assert_snapshot!(refused(&spec), @r#"arm "arm0": its stages add up to 5 epochs (3 inherited + 2), but `budget.epochs` is 2; every arm must spend exactly the budget, so change the stages or the budget"#);
+    spec.budget.epochs = 5;
+    insta::assert_snapshot!(refused(&spec), @"model.init: only a coordinator knows what run:1f0c92ab@3 is; plan and submit with one");
 }

@@ -1,11 +1,9 @@
 //! The spec as it is written. One struct per table; unknown keys are errors. The endpoint and the
 //! settings that arms may differ in have files of their own.
 
-use std::fmt;
+use serde::{Deserialize, Serialize};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::{Arm, Controls, Endpoint, Grid};
+use super::{Arm, Controls, Endpoint, Grid, Init};
 use crate::{
     architecture::Arch,
     ids::{ExperimentId, RunId},
@@ -100,37 +98,6 @@ pub struct Model {
     pub arch: Arch,
     /// The initial weights.
     pub init: Init,
-}
-
-/// Where the weights come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Init {
-    /// torchvision's initialisation, drawn from the run's seed.
-    Random,
-    /// Imported weights; the classifier is always new and drawn from the run's seed.
-    Weights(String),
-}
-
-impl fmt::Display for Init {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Random => f.write_str("random"),
-            Self::Weights(name) => f.write_str(name),
-        }
-    }
-}
-
-impl Serialize for Init {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Init {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Ok(if text == "random" { Self::Random } else { Self::Weights(text) })
-    }
 }
 
 /// `[budget]`

@@ -8,6 +8,7 @@ mod augment;
 mod document;
 mod endpoint;
 mod extend;
+mod init;
 pub mod optimization;
 mod parse;
 mod resolve;
@@ -18,11 +19,10 @@ mod validate;
 
 pub use crate::architecture::Arch;
 pub use augment::{Augment, CustomPolicy, PolicyName};
-pub use document::{
-    BranchPoints, Budget, Compare, Correction, Data, Execution, ExperimentSpec, Init, Keep, Model, Seeds,
-};
+pub use document::{BranchPoints, Budget, Compare, Correction, Data, Execution, ExperimentSpec, Keep, Model, Seeds};
 pub use endpoint::{Endpoint, EndpointEpoch, Metric, Score, Threshold};
 pub use extend::extended;
+pub use init::{ForkPoint, Init};
 pub use optimization::{ClassWeighting, ClassWeights, Optimization, Optimizer, OptimizerName, Rates, UpdateRule};
 pub use parse::{Format, parse};
 pub use resolve::{ResolvedArm, ResolvedStage, resolve};

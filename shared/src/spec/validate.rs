@@ -241,9 +241,13 @@ fn validate_arm(spec: &ExperimentSpec, arm: &Arm) -> Result<(), Error> {
     if arm.stages.is_empty() || arm.stages.iter().any(|stage| stage.epochs == 0) {
         return invalid(place("stages"), "needs at least one stage, and each stage at least one epoch");
     }
-    let sum: u64 = arm.stages.iter().map(|stage| u64::from(stage.epochs)).sum();
+    let inherited = spec.model.init.inherited_epochs();
+    let stages: u64 = arm.stages.iter().map(|stage| u64::from(stage.epochs)).sum();
+    let sum = stages + u64::from(inherited);
     if sum != u64::from(spec.budget.epochs) {
-        let terms = arm.stages.iter().map(|stage| stage.epochs.to_string()).collect::<Vec<_>>().join(" + ");
+        let inherited = (inherited > 0).then(|| format!("{inherited} inherited"));
+        let terms = arm.stages.iter().map(|stage| stage.epochs.to_string());
+        let terms = inherited.into_iter().chain(terms).collect::<Vec<_>>().join(" + ");
         return Err(Error::StagesMissBudget { arm: arm.name.clone(), terms, sum, budget: spec.budget.epochs });
     }
     Ok(())

@@ -95,6 +95,7 @@ pub fn run(options: &Options, device: DeviceName, threads: u32) -> Result<Ending
     let start = match (&spec.model.init, &options.weights) {
         (Init::Random, None) => Start::Random,
         (Init::Weights(_), Some(file)) => Start::Weights { file: file.clone() },
+        (init @ Init::Run(_), _) => bail!("{init} is known to a coordinator alone; submit the spec to one"),
         (Init::Random, Some(_)) => bail!("the spec says `init = \"random\"`; leave --weights out"),
         (Init::Weights(name), None) => {
             bail!("the spec starts from the weights {name:?}; say with --weights where they lie")
@@ -216,7 +217,7 @@ fn pins(options: &Options, spec: &ExperimentSpec, files: &DatasetFiles) -> Resul
     Ok(Pins {
         dataset: Some(digest(&files.manifest, MAX_MANIFEST_BYTES)?),
         init: weights.map(|file| digest(file, MAX_FILE_BYTES)).transpose()?,
-        external: Vec::new(),
+        ..Pins::default()
     })
 }
 
