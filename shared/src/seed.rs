@@ -31,6 +31,8 @@ pub enum Purpose {
     Noise = 7,
     /// The partner and the weight of one sample's blend in one epoch.
     Mixup = 8,
+    /// The seeds and patients of one draw of a bootstrap; the sample is the draw's index.
+    Resample = 9,
 }
 
 /// The stream of numbers that belongs to one (seed, epoch, sample, purpose).

@@ -8,7 +8,10 @@ use crate::{
     document::{ComparisonRun, Metrics, Scores, Spread, Summary},
     predictions::Predictions,
     spec::{Score, Threshold},
-    stats::{Confusion, Labelled, auc_one_vs_rest, choose, log_loss},
+    stats::{
+        Confusion, Labelled, auc_one_vs_rest, average_precision_one_vs_rest, brier, choose, expected_calibration_error,
+        log_loss, recalibration,
+    },
     trainer::Scored,
 };
 
@@ -69,6 +72,7 @@ fn scores(labelled: &Labelled, threshold: Option<f64>) -> Scores {
         None => Some(Confusion::most_probable(labelled)),
     };
     let decided = |score: fn(&Confusion) -> Option<f64>| confusion.as_ref().and_then(score);
+    let recalibration = recalibration(labelled);
     Scores {
         samples: labelled.samples() as u64,
         auc: auc_one_vs_rest(labelled),
@@ -78,6 +82,12 @@ fn scores(labelled: &Labelled, threshold: Option<f64>) -> Scores {
         recall: decided(Confusion::recall),
         f1: decided(Confusion::f1),
         specificity: decided(Confusion::specificity),
+        balanced_accuracy: decided(Confusion::balanced_accuracy),
+        pr_auc: average_precision_one_vs_rest(labelled),
+        brier: brier(labelled),
+        ece: expected_calibration_error(labelled),
+        calibration_slope: recalibration.map(|fit| fit.slope),
+        calibration_intercept: recalibration.map(|fit| fit.intercept),
         confusion: confusion.as_ref().map(|confusion| confusion.counts().to_vec()).unwrap_or_default(),
         threshold,
     }
@@ -89,26 +99,23 @@ impl Scores {
         match score {
             Score::Accuracy => self.accuracy,
             Score::Auc => self.auc,
+            Score::BalancedAccuracy => self.balanced_accuracy,
+            Score::Brier => self.brier,
+            Score::Ece => self.ece,
             Score::F1 => self.f1,
             Score::Loss => self.loss,
+            Score::PrAuc => self.pr_auc,
             Score::Precision => self.precision,
             Score::Recall => self.recall,
+            Score::Specificity => self.specificity,
         }
     }
 
     /// All scores by name.
-    fn named(&self) -> [(&'static str, Option<f64>); 7] {
-        let Self { samples: _, auc, accuracy, loss, precision, recall, f1, specificity, confusion: _, threshold: _ } =
-            *self;
-        [
-            ("accuracy", accuracy),
-            ("auc", auc),
-            ("f1", f1),
-            ("loss", loss),
-            ("precision", precision),
-            ("recall", recall),
-            ("specificity", specificity),
-        ]
+    fn named(&self) -> impl Iterator<Item = (&'static str, Option<f64>)> {
+        let calibration =
+            [("calibration_slope", self.calibration_slope), ("calibration_intercept", self.calibration_intercept)];
+        Score::ALL.map(|score| (score.name(), self.get(score))).into_iter().chain(calibration)
     }
 }
 

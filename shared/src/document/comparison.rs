@@ -114,6 +114,18 @@ pub struct Scores {
     pub f1: Option<f64>,
     /// True negative rate.
     pub specificity: Option<f64>,
+    /// Mean of the classes' recalls.
+    pub balanced_accuracy: Option<f64>,
+    /// Average precision; with more than two classes, the mean of one-versus-rest.
+    pub pr_auc: Option<f64>,
+    /// Mean squared error of probabilities; with more than two classes, its sum over classes.
+    pub brier: Option<f64>,
+    /// Expected calibration error, ten bins of equal width.
+    pub ece: Option<f64>,
+    /// Slope of the recalibration: below 1 is overconfident. Null with more than two classes.
+    pub calibration_slope: Option<f64>,
+    /// Intercept of the recalibration, on the scale of logits.
+    pub calibration_intercept: Option<f64>,
     /// Counts: a row per true class, a column per called class, in the order of `classes`.
     pub confusion: Vec<Vec<u64>>,
     /// The probability of the positive class from which on a sample is called positive; null with more than two

@@ -47,36 +47,59 @@ pub struct Metric {
 }
 
 /// A score of predictions against labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Score {
     Accuracy,
     Auc,
+    BalancedAccuracy,
+    Brier,
+    Ece,
     F1,
     Loss,
+    PrAuc,
     Precision,
     Recall,
+    Specificity,
 }
 
 impl Score {
-    const ALL: [(Self, &'static str); 6] = [
-        (Self::Accuracy, "accuracy"),
-        (Self::Auc, "auc"),
-        (Self::F1, "f1"),
-        (Self::Loss, "loss"),
-        (Self::Precision, "precision"),
-        (Self::Recall, "recall"),
+    /// All of them, by name.
+    pub const ALL: [Self; 11] = [
+        Self::Accuracy,
+        Self::Auc,
+        Self::BalancedAccuracy,
+        Self::Brier,
+        Self::Ece,
+        Self::F1,
+        Self::Loss,
+        Self::PrAuc,
+        Self::Precision,
+        Self::Recall,
+        Self::Specificity,
     ];
 
     /// The name in specs and JSON.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(score, _)| *score == self).map_or("", |(_, name)| name)
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Auc => "auc",
+            Self::BalancedAccuracy => "balanced_accuracy",
+            Self::Brier => "brier",
+            Self::Ece => "ece",
+            Self::F1 => "f1",
+            Self::Loss => "loss",
+            Self::PrAuc => "pr_auc",
+            Self::Precision => "precision",
+            Self::Recall => "recall",
+            Self::Specificity => "specificity",
+        }
     }
 
     /// Whether a larger value is a better one.
     pub fn larger_is_better(self) -> bool {
-        self != Self::Loss
+        !matches!(self, Self::Brier | Self::Ece | Self::Loss)
     }
 }
 
@@ -90,11 +113,11 @@ impl FromStr for Metric {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let names = Score::ALL.map(|(_, name)| name).join(", ");
+        let names = Score::ALL.map(Score::name).join(", ");
         let refuse = || format!("{text:?} is not a metric: write val.SCORE or test.SCORE with a score of {names}");
         let (split, score) = text.split_once('.').ok_or_else(refuse)?;
         let split = split.parse().map_err(|_| refuse())?;
-        let (score, _) = Score::ALL.into_iter().find(|(_, name)| *name == score).ok_or_else(refuse)?;
+        let score = Score::ALL.into_iter().find(|known| known.name() == score).ok_or_else(refuse)?;
         if split == Split::Train { Err(refuse()) } else { Ok(Self { split, score }) }
     }
 }

@@ -4,6 +4,7 @@
 //! with more, the unweighted mean over classes of each against the rest, undefined where a class has it undefined.
 
 use super::Labelled;
+use crate::spec::Score;
 
 /// Counts of decisions: a row per true class, a column per called class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,20 +49,38 @@ impl Confusion {
     /// classes than two.
     pub fn at_threshold(labelled: &Labelled, threshold: f64) -> Option<Self> {
         let positive = labelled.positive()?;
-        Some(Self::of(labelled, |row| usize::from(f64::from(row[positive]) >= threshold)))
+        Some(Self::of(labelled, |row| usize::from(row[positive] >= threshold)))
     }
 
     /// The most probable class is called; of equally probable ones, the first.
     pub fn most_probable(labelled: &Labelled) -> Self {
         let first_best =
-            |row: &[f32]| (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+            |row: &[f64]| (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best });
         Self::of(labelled, first_best)
     }
 
-    fn of(labelled: &Labelled, call: impl Fn(&[f32]) -> usize) -> Self {
+    fn of(labelled: &Labelled, call: impl Fn(&[f64]) -> usize) -> Self {
         let mut counts = vec![vec![0; labelled.classes()]; labelled.classes()];
         labelled.rows().for_each(|(label, row)| counts[label as usize][call(row)] += 1);
         Self { counts }
+    }
+
+    /// From the matrix itself.
+    pub(super) fn from_counts(counts: Vec<Vec<u64>>) -> Self {
+        Self { counts }
+    }
+
+    /// A score of decisions; `None` also for one that is not.
+    pub fn score(&self, score: Score) -> Option<f64> {
+        match score {
+            Score::Accuracy => self.accuracy(),
+            Score::BalancedAccuracy => self.balanced_accuracy(),
+            Score::F1 => self.f1(),
+            Score::Precision => self.precision(),
+            Score::Recall => self.recall(),
+            Score::Specificity => self.specificity(),
+            Score::Auc | Score::Brier | Score::Ece | Score::Loss | Score::PrAuc => None,
+        }
     }
 
     /// The matrix: a row per true class, a column per called class.
@@ -112,6 +131,13 @@ impl Confusion {
     /// True negative rate. Undefined where nothing is negative.
     pub fn specificity(&self) -> Option<f64> {
         self.of_positive_or_mean(Counts::specificity)
+    }
+
+    /// Mean of the classes' recalls: with two classes, of sensitivity and specificity. Undefined where a class is absent.
+    pub fn balanced_accuracy(&self) -> Option<f64> {
+        let classes = self.counts.len();
+        let recalls: Option<Vec<f64>> = (0..classes).map(|class| self.against_rest(class).recall()).collect();
+        recalls.map(|recalls| recalls.iter().sum::<f64>() / classes as f64)
     }
 
     /// Harmonic mean of precision and recall. Undefined where nothing is positive and nothing was called so.

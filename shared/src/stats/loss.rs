@@ -2,16 +2,11 @@
 
 use super::Labelled;
 
-/// The smallest probability that a true class is credited with: the machine epsilon of f32, as scikit-learn's
-/// `log_loss` has it for f32. Without it one confident mistake would make the mean infinite; with it no sample costs
-/// more than 15.95.
-pub const PROBABILITY_FLOOR: f64 = f32::EPSILON as f64;
-
-/// Mean of `-ln p` over samples, where `p` is the probability of the true class, at least [`PROBABILITY_FLOOR`].
+/// Mean of `-ln p` over samples, where `p` is the probability of the true class, at least [`Labelled::floor`].
 /// Undefined without samples.
 pub fn log_loss(labelled: &Labelled) -> Option<f64> {
     let samples = labelled.samples();
-    let cost = |(label, row): (u32, &[f32])| -f64::from(row[label as usize]).max(PROBABILITY_FLOOR).ln();
+    let cost = |(label, row): (u32, &[f64])| -row[label as usize].max(labelled.floor()).ln();
     (samples > 0).then(|| labelled.rows().map(cost).sum::<f64>() / samples as f64)
 }
 

@@ -3,28 +3,52 @@
 //! Everything is exact where that is possible: ranks and counts are integers until the last division, so no tie is
 //! broken by rounding. What is undefined is `None`, never NaN and never a made-up zero.
 
+mod bootstrap;
+mod calibration;
+mod clusters;
 mod confusion;
+mod crossed;
+mod delong;
 #[cfg(test)]
 mod golden;
 mod holm;
+mod influence;
 mod loss;
+mod mcnemar;
+mod over_seeds;
+mod power;
+mod precision_recall;
 mod roc;
 mod sign_flip;
+mod student;
 mod threshold;
+mod weighted;
 
+pub use bootstrap::{BOOTSTRAP_DRAWS, Bootstrapped, bootstrap};
+pub use calibration::{CALIBRATION_BINS, Recalibration, brier, expected_calibration_error, recalibration};
+pub use clusters::Clusters;
 pub use confusion::Confusion;
+pub use crossed::{Estimate, crossed};
+pub use delong::{AreaTest, area_test, area_variance};
 pub use holm::holm;
-pub use loss::{PROBABILITY_FLOOR, log_loss};
+pub use influence::{Influence, influence};
+pub use loss::log_loss;
+pub use mcnemar::{Discordance, mcnemar};
+pub use over_seeds::{interquartile_mean, probability_of_improvement};
+pub use power::{Design, minimum_detectable, power, seeds_needed};
+pub use precision_recall::{average_precision, average_precision_one_vs_rest};
 pub use roc::{auc, auc_one_vs_rest};
 pub use sign_flip::{EXACT_LIMIT, MONTE_CARLO_DRAWS, pairs_needed, sign_flip, smallest_p};
 pub use threshold::choose;
+pub use weighted::Weighted;
 
 /// Probabilities of every class next to the true classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Labelled {
     classes: usize,
     labels: Vec<u32>,
-    probabilities: Vec<f32>,
+    probabilities: Vec<f64>,
+    floor: f64,
 }
 
 /// Why labels and probabilities do not belong together.
@@ -45,6 +69,20 @@ impl Labelled {
     /// # Errors
     /// When shapes disagree, a label is no class, there are fewer than two classes, or a value is no probability.
     pub fn new(classes: usize, labels: Vec<u32>, probabilities: Vec<f32>) -> Result<Self, Error> {
+        let probabilities = probabilities.into_iter().map(f64::from).collect();
+        Self::checked(classes, labels, probabilities, f64::from(f32::EPSILON))
+    }
+
+    /// Two classes, by the probability of the positive one: `labels` and `probabilities` of shape `[n]`.
+    ///
+    /// # Errors
+    /// As [`Labelled::new`].
+    pub fn of_scores(labels: Vec<u32>, scores: &[f64]) -> Result<Self, Error> {
+        let probabilities = scores.iter().flat_map(|score| [1.0 - score, *score]).collect();
+        Self::checked(2, labels, probabilities, f64::EPSILON)
+    }
+
+    fn checked(classes: usize, labels: Vec<u32>, probabilities: Vec<f64>, floor: f64) -> Result<Self, Error> {
         if classes < 2 || labels.len().checked_mul(classes) != Some(probabilities.len()) {
             return Err(Error::Shape { samples: labels.len(), classes, probabilities: probabilities.len() });
         }
@@ -54,7 +92,7 @@ impl Labelled {
         if let Some(value) = probabilities.iter().find(|value| !(0.0..=1.0).contains(*value)) {
             return Err(Error::Probability(value.to_string()));
         }
-        Ok(Self { classes, labels, probabilities })
+        Ok(Self { classes, labels, probabilities, floor })
     }
 
     /// Number of classes.
@@ -68,13 +106,19 @@ impl Labelled {
     }
 
     /// True class and probabilities of each sample.
-    fn rows(&self) -> impl Iterator<Item = (u32, &[f32])> {
+    fn rows(&self) -> impl Iterator<Item = (u32, &[f64])> {
         self.labels.iter().copied().zip(self.probabilities.chunks_exact(self.classes))
     }
 
     /// The probability of `class` and whether that is the true class, for each sample.
-    fn one_vs_rest(&self, class: usize) -> Vec<(f32, bool)> {
+    fn one_vs_rest(&self, class: usize) -> Vec<(f64, bool)> {
         self.rows().map(|(label, row)| (row[class], label as usize == class)).collect()
+    }
+
+    /// The smallest probability that a true class is credited with: the machine epsilon of the type that probabilities are kept
+    /// in, as scikit-learn's `log_loss` has it. Without it one confident mistake would make the mean loss infinite.
+    pub fn floor(&self) -> f64 {
+        self.floor
     }
 
     /// The positive class of two: the last one in sorted order, such as PNEUMONIA after NORMAL.
@@ -109,6 +153,7 @@ mod tests {
         assert!(matches!(Labelled::new(2, vec![0], vec![1.0]), Err(Error::Shape { .. })));
         assert!(matches!(Labelled::new(1, vec![0], vec![1.0]), Err(Error::Shape { .. })));
         assert!(matches!(Labelled::new(2, vec![2], vec![0.5, 0.5]), Err(Error::Label { label: 2, .. })));
+        assert!(matches!(Labelled::of_scores(vec![1], &[1.5]), Err(Error::Probability(_))));
         for value in [f32::NAN, -0.1, 1.1, f32::INFINITY] {
             assert!(matches!(Labelled::new(2, vec![1], vec![0.5, value]), Err(Error::Probability(_))), "{value}");
         }

@@ -5,7 +5,7 @@
 use super::Labelled;
 
 /// The area for scores of positives (`true`) and negatives, in O(n log n). Undefined where either is absent.
-pub fn auc(scores: &[(f32, bool)]) -> Option<f64> {
+pub fn auc(scores: &[(f64, bool)]) -> Option<f64> {
     let mut sorted = scores.to_vec();
     sorted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     // Twice the number of (positive, negative) pairs that are in the right order, ties once.
@@ -40,9 +40,9 @@ mod tests {
     use crate::stats::strategy;
 
     /// The definition, in O(n²).
-    fn by_definition(scores: &[(f32, bool)]) -> Option<f64> {
+    fn by_definition(scores: &[(f64, bool)]) -> Option<f64> {
         let side = |positive| scores.iter().filter(move |score| score.1 == positive).map(|score| score.0);
-        let won = |p: f32, n: f32| {
+        let won = |p: f64, n: f64| {
             if p > n {
                 1.0
             } else if p == n {

@@ -46,14 +46,14 @@ pub fn choose(rule: Threshold, val: &Labelled) -> Option<f64> {
 }
 
 /// The best candidate; of equally good ones, the largest.
-fn best(scores: &[(f32, bool)], compare: impl Fn(&Candidate, &Candidate) -> Ordering) -> Option<f64> {
+fn best(scores: &[(f64, bool)], compare: impl Fn(&Candidate, &Candidate) -> Ordering) -> Option<f64> {
     let mut sorted = scores.to_vec();
     sorted.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
     let mut reached = Candidate { threshold: 1.0, true_positives: 0, false_positives: 0 };
     let mut best: Option<Candidate> = None;
     for ties in sorted.chunk_by(|a, b| a.0 == b.0) {
         let positives = ties.iter().filter(|(_, positive)| *positive).count() as u64;
-        reached.threshold = f64::from(ties[0].0);
+        reached.threshold = ties[0].0;
         reached.true_positives += positives;
         reached.false_positives += ties.len() as u64 - positives;
         if best.is_none_or(|best| compare(&reached, &best) == Ordering::Greater) {

@@ -1,0 +1,292 @@
+//! How much each cluster of samples contributes to a score's deviation: what the variance of a score, and the covariance of two
+//! scores on the same samples, are made of.
+//!
+//! Areas under ROC curves have two parts, one for a cluster's positives and one for its negatives, with the corrections of
+//! DeLong et al. 1988 and Obuchowski 1997. Ratios of counts and means are linearised. What has no simple form (the area under the
+//! precision-recall curve, the calibration error) leaves out one cluster after the other (the jackknife of Tukey, 1958).
+
+use super::{Clusters, Labelled, Weighted};
+use crate::spec::Score;
+
+/// Contributions of clusters, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Influence {
+    parts: Vec<[f64; 2]>,
+    /// What sums of products of first parts, of second parts, and of one with the other are multiplied by.
+    factors: [f64; 3],
+}
+
+impl Influence {
+    /// Nothing, with the shape of `self`.
+    pub fn zero(&self) -> Self {
+        Self { parts: vec![[0.0; 2]; self.parts.len()], factors: self.factors }
+    }
+
+    /// The influence on the difference of the two scores.
+    pub fn minus(&self, other: &Self) -> Self {
+        self.combined(other, -1.0)
+    }
+
+    /// The influence on the sum of the two scores.
+    pub fn plus(&self, other: &Self) -> Self {
+        self.combined(other, 1.0)
+    }
+
+    fn combined(&self, other: &Self, sign: f64) -> Self {
+        let add = |(one, other): (&[f64; 2], &[f64; 2])| [one[0] + sign * other[0], one[1] + sign * other[1]];
+        Self { parts: self.parts.iter().zip(&other.parts).map(add).collect(), factors: self.factors }
+    }
+
+    /// The covariance of two scores on the same clusters.
+    pub fn covariance(&self, other: &Self) -> f64 {
+        let mut sums = [0.0; 3];
+        for (one, other) in self.parts.iter().zip(&other.parts) {
+            sums[0] += one[0] * other[0];
+            sums[1] += one[1] * other[1];
+            sums[2] += one[0] * other[1] + one[1] * other[0];
+        }
+        sums.iter().zip(self.factors).map(|(sum, factor)| sum * factor).sum()
+    }
+
+    /// The variance of the score.
+    pub fn variance(&self) -> f64 {
+        self.covariance(self).max(0.0)
+    }
+
+    /// How many clusters there are.
+    pub fn clusters(&self) -> usize {
+        self.parts.len()
+    }
+
+    fn of_one_part(parts: Vec<f64>) -> Option<Self> {
+        let factor = unbiased(parts.len())?;
+        Some(Self { parts: parts.into_iter().map(|part| [part, 0.0]).collect(), factors: [factor, 0.0, 0.0] })
+    }
+}
+
+/// n / (n - 1); undefined below two.
+fn unbiased(count: usize) -> Option<f64> {
+    (count > 1).then(|| count as f64 / (count - 1) as f64)
+}
+
+/// A score with the influence of each cluster on it. `threshold` is where a probability of the positive class is called positive;
+/// it is not used with more than two classes. Undefined where the score is, and where there are fewer than two clusters.
+pub fn influence(
+    score: Score,
+    labelled: &Labelled,
+    threshold: Option<f64>,
+    clusters: &Clusters,
+) -> Option<(f64, Influence)> {
+    match (score, labelled.positive()) {
+        (Score::Auc, Some(positive)) => area(&labelled.one_vs_rest(positive), clusters),
+        (Score::Auc, None) => mean_area(labelled, clusters),
+        _ => match ratio(score, labelled, threshold) {
+            Some(samples) => linearised(&samples?, clusters),
+            None => jackknife(score, labelled, threshold, clusters),
+        },
+    }
+}
+
+/// The area under the ROC curve and the influence of each cluster's positives and negatives on it.
+pub(super) fn area(scores: &[(f64, bool)], clusters: &Clusters) -> Option<(f64, Influence)> {
+    let placements = placements(scores)?;
+    let Placements { area, of, positives, negatives } = placements;
+    let mut parts = vec![[0.0; 2]; clusters.count()];
+    let mut has = vec![[false; 2]; clusters.count()];
+    for (((_, positive), placement), &cluster) in scores.iter().zip(of).zip(clusters.of()) {
+        let (side, count) = if *positive { (0, positives) } else { (1, negatives) };
+        parts[cluster as usize][side] += (placement - area) / count as f64;
+        has[cluster as usize][side] = true;
+    }
+    let with = |side: usize| has.iter().filter(|has| has[side]).count();
+    let factors = [unbiased(with(0))?, unbiased(with(1))?, unbiased(clusters.count())?];
+    Some((area, Influence { parts, factors }))
+}
+
+struct Placements {
+    area: f64,
+    /// Of each positive the share of negatives below it, of each negative the share of positives above it.
+    of: Vec<f64>,
+    positives: u64,
+    negatives: u64,
+}
+
+fn placements(scores: &[(f64, bool)]) -> Option<Placements> {
+    let positives = scores.iter().filter(|(_, positive)| *positive).count() as u64;
+    let negatives = scores.len() as u64 - positives;
+    if positives == 0 || negatives == 0 {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_unstable_by(|&a, &b| scores[a].0.total_cmp(&scores[b].0));
+    let mut of = vec![0.0; scores.len()];
+    let (mut positives_below, mut negatives_below, mut twice_won) = (0u64, 0u64, 0u128);
+    for ties in order.chunk_by(|&a, &b| scores[a].0 == scores[b].0) {
+        let positives_here = ties.iter().filter(|&&index| scores[index].1).count() as u64;
+        let negatives_here = ties.len() as u64 - positives_here;
+        let twice_below = 2 * negatives_below + negatives_here;
+        let twice_above = 2 * (positives - positives_below) - positives_here;
+        for &index in ties {
+            of[index] = if scores[index].1 {
+                twice_below as f64 / (2 * negatives) as f64
+            } else {
+                twice_above as f64 / (2 * positives) as f64
+            };
+        }
+        twice_won += u128::from(positives_here) * u128::from(twice_below);
+        positives_below += positives_here;
+        negatives_below += negatives_here;
+    }
+    let area = twice_won as f64 / (2 * u128::from(positives) * u128::from(negatives)) as f64;
+    Some(Placements { area, of, positives, negatives })
+}
+
+/// The mean over classes of each against the rest. A cluster's contributions to the classes are added before they are squared, as
+/// one part.
+fn mean_area(labelled: &Labelled, clusters: &Clusters) -> Option<(f64, Influence)> {
+    let classes = labelled.classes();
+    let mut sum = 0.0;
+    let mut parts = vec![0.0; clusters.count()];
+    for class in 0..classes {
+        let (value, influence) = area(&labelled.one_vs_rest(class), clusters)?;
+        sum += value;
+        for (part, [positive, negative]) in parts.iter_mut().zip(&influence.parts) {
+            *part += (positive + negative) / classes as f64;
+        }
+    }
+    Some((sum / classes as f64, Influence::of_one_part(parts)?))
+}
+
+/// What a sample adds to the numerator and to the denominator, for each of the ratios whose mean the score is.
+type Ratios = Vec<Vec<(f64, f64)>>;
+
+/// The score as a mean of ratios of sums over samples. The outer `None` is for a score that is not one; the inner for one
+/// that is undefined because nothing is called.
+fn ratio(score: Score, labelled: &Labelled, threshold: Option<f64>) -> Option<Option<Ratios>> {
+    let classes = labelled.classes();
+    let call = |row: &[f64]| -> Option<usize> {
+        match labelled.positive() {
+            Some(positive) => Some(usize::from(row[positive] >= threshold?)),
+            None => Some((0..classes).fold(0, |best, class| if row[class] > row[best] { class } else { best })),
+        }
+    };
+    let count = |yes: bool| f64::from(u8::from(yes));
+    // Precision, recall, F1 and specificity are the positive class's, or the mean of all classes'.
+    let judged: Vec<usize> = labelled.positive().map_or_else(|| (0..classes).collect(), |positive| vec![positive]);
+    let decided = |classes: &[usize], terms: &dyn Fn(bool, bool) -> (f64, f64)| -> Option<Ratios> {
+        let of = |class: usize| {
+            labelled.rows().map(|(label, row)| Some(terms(label as usize == class, call(row)? == class))).collect()
+        };
+        classes.iter().map(|&class| of(class)).collect()
+    };
+    Some(match score {
+        Score::Accuracy => labelled
+            .rows()
+            .map(|(label, row)| Some((count(call(row)? == label as usize), 1.0)))
+            .collect::<Option<Vec<_>>>()
+            .map(|samples| vec![samples]),
+        Score::Loss => {
+            let cost = |(label, row): (u32, &[f64])| (-row[label as usize].max(labelled.floor()).ln(), 1.0);
+            Some(vec![labelled.rows().map(cost).collect()])
+        }
+        Score::Brier => Some(vec![labelled.rows().map(|row| (super::calibration::squared_error(row), 1.0)).collect()]),
+        Score::Precision => decided(&judged, &|is, called| (count(is && called), count(called))),
+        Score::Recall => decided(&judged, &|is, called| (count(is && called), count(is))),
+        Score::Specificity => decided(&judged, &|is, called| (count(!is && !called), count(!is))),
+        Score::F1 => decided(&judged, &|is, called| (2.0 * count(is && called), count(is) + count(called))),
+        Score::BalancedAccuracy => {
+            let all: Vec<usize> = (0..classes).collect();
+            decided(&all, &|is, called| (count(is && called), count(is)))
+        }
+        Score::Auc | Score::PrAuc | Score::Ece => return None,
+    })
+}
+
+fn linearised(ratios: &Ratios, clusters: &Clusters) -> Option<(f64, Influence)> {
+    let mut parts = vec![0.0; clusters.count()];
+    let mut sum = 0.0;
+    for samples in ratios {
+        let (above, below) = samples.iter().fold((0.0, 0.0), |sum, term| (sum.0 + term.0, sum.1 + term.1));
+        if below <= 0.0 {
+            return None;
+        }
+        let value = above / below;
+        for ((above, term), &cluster) in samples.iter().zip(clusters.of()) {
+            parts[cluster as usize] += (above - value * term) / below / ratios.len() as f64;
+        }
+        sum += value;
+    }
+    Some((sum / ratios.len() as f64, Influence::of_one_part(parts)?))
+}
+
+fn jackknife(
+    score: Score,
+    labelled: &Labelled,
+    threshold: Option<f64>,
+    clusters: &Clusters,
+) -> Option<(f64, Influence)> {
+    let count = clusters.count();
+    let weighted = Weighted::new(labelled, threshold, clusters);
+    let mut weights = vec![1; count];
+    let value = weighted.score(score, &weights)?;
+    let mut without = Vec::with_capacity(count);
+    for cluster in 0..count {
+        weights[cluster] = 0;
+        without.push(weighted.score(score, &weights)?);
+        weights[cluster] = 1;
+    }
+    let mean = without.iter().sum::<f64>() / count as f64;
+    let share = (count - 1) as f64 / count as f64;
+    Some((value, Influence::of_one_part(without.into_iter().map(|left| share * (mean - left)).collect())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stats::{auc, strategy};
+
+    proptest! {
+        #[test]
+        fn the_score_is_the_score(labelled in strategy::binary()) {
+            let clusters = Clusters::singletons(labelled.samples());
+            let direct = Weighted::new(&labelled, Some(0.5), &clusters);
+            let ones = vec![1; labelled.samples()];
+            for score in Score::ALL {
+                if let Some((value, influence)) = influence(score, &labelled, Some(0.5), &clusters) {
+                    let expected = direct.score(score, &ones).expect("it is defined");
+                    prop_assert!((value - expected).abs() < 1e-12, "{score:?}: {value} {expected}");
+                    prop_assert!(influence.variance().is_finite());
+                }
+            }
+        }
+
+        #[test]
+        fn contributions_add_up_to_nothing(labelled in strategy::binary(), patients in 1u32..9) {
+            let clusters = Clusters::named((0u32..).take(labelled.samples()).map(|index| Some(index % patients)));
+            for score in Score::ALL {
+                if let Some((_, influence)) = influence(score, &labelled, Some(0.5), &clusters) {
+                    let sum: f64 = influence.parts.iter().flatten().sum();
+                    prop_assert!(sum.abs() < 1e-12, "{score:?}: {sum}");
+                }
+            }
+        }
+
+        #[test]
+        fn the_jackknife_agrees_with_the_closed_form(rows in proptest::collection::vec((0u32..2, 0u32..1000), 60..90)) {
+            let scores: Vec<f64> = rows.iter().map(|(label, p)| (f64::from(*p) + 200.0 * f64::from(*label)) / 1200.0).collect();
+            let labelled = Labelled::of_scores(rows.iter().map(|row| row.0).collect(), &scores).expect("well-formed");
+            let clusters = Clusters::singletons(rows.len());
+            prop_assume!(auc(&labelled.one_vs_rest(1)).is_some());
+            for score in [Score::Auc, Score::Accuracy, Score::Brier, Score::F1] {
+                let closed = influence(score, &labelled, Some(0.5), &clusters);
+                let left_out = jackknife(score, &labelled, Some(0.5), &clusters);
+                if let (Some((_, closed)), Some((_, left_out))) = (closed, left_out) {
+                    let (closed, left_out) = (closed.variance(), left_out.variance());
+                    prop_assert!((closed - left_out).abs() <= 0.15 * closed + 1e-12, "{score:?}: {closed} {left_out}");
+                }
+            }
+        }
+    }
+}
