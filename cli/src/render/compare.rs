@@ -63,6 +63,12 @@ impl ReadOut for Comparison {
             "specificity",
             "threshold",
             "confusion",
+            "balanced_accuracy",
+            "pr_auc",
+            "brier",
+            "ece",
+            "calibration_slope",
+            "calibration_intercept",
         ]);
         for (arm, run) in self.arms.iter().flat_map(|arm| arm.runs.iter().map(move |run| (arm, run))) {
             for scored in scored(self) {
@@ -87,6 +93,12 @@ impl ReadOut for Comparison {
                     number(scores.specificity),
                     number(scores.threshold),
                     serde_json::to_string(&scores.confusion).expect("numbers"),
+                    number(scores.balanced_accuracy),
+                    number(scores.pr_auc),
+                    number(scores.brier),
+                    number(scores.ece),
+                    number(scores.calibration_slope),
+                    number(scores.calibration_intercept),
                 ]);
             }
         }
@@ -201,6 +213,10 @@ fn spread(spread: &Spread, runs: u64) -> String {
         1 => format!("{:.4}", spread.mean),
         _ => format!("{:.4} ({:.4}–{:.4})", spread.mean, spread.min, spread.max),
     };
+    let range = match spread.interval {
+        Some([low, high]) => format!("{range}, true mean {low:.4} to {high:.4}"),
+        None => range,
+    };
     if spread.runs < runs { format!("{range} [{} of {runs} runs]", spread.runs) } else { range }
 }
 
@@ -274,6 +290,18 @@ fn contrast(contrast: &Contrast) -> String {
     let mut text = format!("{} against {}: {}{sentence}\n", contrast.arm, contrast.baseline, contrast.verdict.name());
     text += &format!("  {}\n", contrast.because);
     text += &format!("  treatment: {}\n", treatment(&contrast.treatment));
+    if let Some(uncertainty) = &contrast.uncertainty {
+        let of_seeds = uncertainty.seed_variance.map(|variance| format!("over seeds {:.4}, ", variance.sqrt()));
+        text += &format!(
+            "  standard deviation: {}over patients {:.4}; of the mean {:.4}\n",
+            of_seeds.unwrap_or_default(),
+            uncertainty.patient_variance.sqrt(),
+            uncertainty.standard_error
+        );
+    }
+    if let Some(smallest) = contrast.minimum_detectable {
+        text += &format!("  so many seeds and patients show a true difference of {smallest:.4} with probability 0.8\n");
+    }
     let pair = |pair: &Pair| format!("seed {} {}", pair.seed, difference(pair.difference));
     text += &format!("  pairs: {}\n", contrast.pairs.iter().map(pair).collect::<Vec<_>>().join(", "));
     text

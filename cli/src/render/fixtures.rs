@@ -13,7 +13,8 @@ use ceteris_shared::{
         Checkpoint, Checkpoints, Comparison, ComparisonArm, ComparisonRun, Contrast, Dataset, Datasets, EndpointRule,
         Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, FieldDifference, Live, Metrics, NamedDigest,
         Pair, Plan, Reason, Refusal, RefusedField, Run, RunSpent, Scores, SegmentRow, SegmentState, SeriesPoint,
-        Spread, State, Summary, Timestamp, Verdict, Weights, WeightsEntry, Worker, WorkerAttempt, WorkerState, Workers,
+        Spread, State, Summary, Timestamp, Uncertainty, Verdict, Weights, WeightsEntry, Worker, WorkerAttempt,
+        WorkerState, Workers,
     },
     ids::{Attempt, Epoch, ExperimentId, RunId, SegmentId, WorkerId},
     lineage::LineageKey,
@@ -246,6 +247,12 @@ fn scores(shift: f64) -> Scores {
         recall: None,
         f1: Some(0.9),
         specificity: Some(0.89),
+        balanced_accuracy: Some(0.9 + shift),
+        pr_auc: Some(0.94 + shift),
+        brier: Some(0.08 - shift),
+        ece: Some(0.03),
+        calibration_slope: Some(0.8),
+        calibration_intercept: Some(-0.1),
         confusion: vec![vec![45, 5], vec![4, 46]],
         threshold: Some(0.5),
     }
@@ -262,11 +269,20 @@ fn comparison_arm(name: &str, shift: f64) -> ComparisonArm {
             external: BTreeMap::new(),
         },
     };
-    let spread =
-        |mean: f64| Spread { mean: mean + shift, min: mean + shift - 0.005, max: mean + shift + 0.005, runs: 2 };
-    let undefined_once = Spread { mean: 0.91, min: 0.91, max: 0.91, runs: 1 };
+    let spread = |mean: f64, interval: Option<[f64; 2]>| Spread {
+        mean: mean + shift,
+        min: mean + shift - 0.005,
+        max: mean + shift + 0.005,
+        runs: 2,
+        interval,
+    };
+    let undefined_once = Spread { mean: 0.91, min: 0.91, max: 0.91, runs: 1, interval: None };
     let spreads = || {
-        let defined = [("auc", spread(0.95)), ("accuracy", spread(0.9)), ("precision", undefined_once)];
+        let defined = [
+            ("auc", spread(0.95, Some([0.93 + shift, 0.97 + shift]))),
+            ("accuracy", spread(0.9, None)),
+            ("precision", undefined_once),
+        ];
         defined.map(|(name, spread)| (name.to_owned(), spread)).into()
     };
     ComparisonArm {
@@ -305,11 +321,26 @@ pub fn comparison() -> Comparison {
             mean_difference: 0.015,
             min_difference: 0.01,
             max_difference: 0.02,
-            p: Some(0.5),
-            p_corrected: Some(0.5),
+            uncertainty: Some(Uncertainty {
+                interval: [-0.034, 0.064],
+                standard_error: 0.007,
+                degrees_of_freedom: Some(1.7),
+                seed_variance: Some(5e-5),
+                patient_variance: 2.4e-5,
+                patients: 80,
+            }),
+            p: Some(0.18),
+            p_corrected: Some(0.18),
+            margin: None,
+            equivalence_p: None,
+            sign_flip_p: Some(0.5),
             smallest_p: 0.5,
+            probability_larger: Some(1.0),
+            minimum_detectable: Some(0.06),
+            seeds_needed: Some(5),
             verdict: Verdict::Inconclusive,
-            because: "2 seeds can give p = 0.5 at best, above alpha 0.05; at least 6 are needed".to_owned(),
+            because: "differs by 0.015, 95 % interval -0.034 to 0.064 over 2 seeds and 80 patients; p = 0.18"
+                .to_owned(),
         }],
         refused: Vec::new(),
     }

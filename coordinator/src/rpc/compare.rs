@@ -8,7 +8,7 @@ use std::{
 };
 
 use ceteris_shared::{
-    compare::{self, Input, Predicted, RunFacts},
+    compare::{self, Input, Patients, Predicted, RunFacts},
     dataset::{Manifest, Split},
     digest::Digest,
     document::{Comparison, Metrics},
@@ -29,6 +29,7 @@ const RUNS: usize = 4;
 #[derive(Clone)]
 struct Labels {
     own: Arc<Manifest>,
+    patients: Arc<Patients>,
     external: Arc<BTreeMap<String, Manifest>>,
 }
 
@@ -64,7 +65,8 @@ impl Service {
         for (name, digest) in &pins.external {
             external.insert(name.clone(), self.manifest(*digest).await?);
         }
-        Ok(Labels { own, external: Arc::new(external) })
+        let patients = Arc::new(Patients::of(&own));
+        Ok(Labels { own, patients, external: Arc::new(external) })
     }
 
     /// What is known about a run, with its scores at epoch `at` or, where it did not get there, at its last one.
@@ -76,17 +78,21 @@ impl Service {
             last = if committed.epoch <= at { Some(committed) } else { last };
         }
         let spec = &known.experiment.spec;
-        let metrics = match last {
-            None => Metrics::default(),
+        let (metrics, influence) = match last {
+            None => (Metrics::default(), None),
             Some(committed) => {
                 let endpoint = committed.epoch.0 == spec.budget.epochs;
                 let files = self.prediction_files(run.id, committed, endpoint).await?;
-                let rule = spec.endpoint.threshold;
-                let scoring = move || Ok::<_, Error>(compare::score(&predicted(files, &labels)?, rule));
+                let (rule, metric) = (spec.endpoint.threshold, compare::metric_to_read(spec, at));
+                let scoring = move || {
+                    let predicted = predicted(files, &labels)?;
+                    let influence = compare::influence(&predicted, &labels.patients, rule, metric);
+                    Ok::<_, Error>((compare::score(&predicted, rule), influence))
+                };
                 tokio::task::spawn_blocking(scoring).await??
             }
         };
-        Ok(RunFacts { outcome: known.outcome(run), environments, metrics })
+        Ok(RunFacts { outcome: known.outcome(run), environments, metrics, influence })
     }
 
     /// The predictions files of an epoch. Test and external data are read at the endpoint only, even where a shorter run

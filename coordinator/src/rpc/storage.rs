@@ -255,7 +255,14 @@ impl Service {
 fn measured(score: Score) -> Score {
     match score {
         Score::Accuracy | Score::Auc | Score::Loss => score,
-        Score::F1 | Score::Precision | Score::Recall => Score::Auc,
+        Score::BalancedAccuracy
+        | Score::Brier
+        | Score::Ece
+        | Score::F1
+        | Score::PrAuc
+        | Score::Precision
+        | Score::Recall
+        | Score::Specificity => Score::Auc,
     }
 }
 

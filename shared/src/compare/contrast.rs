@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{ArmPair, Input, treatment, treatment::factors};
+use super::{ArmPair, Input, metric_to_read, runs_of, treatment, treatment::factors, verdict::judge};
 use crate::{
-    dataset::Split,
-    document::{ComparisonArm, Contrast, Pair, PlanContrast, Reason, Refusal, Verdict},
+    document::{ComparisonArm, Contrast, Pair, PlanContrast, Reason, Refusal, Uncertainty, Verdict},
+    ids::Epoch,
     spec::{Compare, Correction, ExperimentSpec, Metric, ResolvedArm},
-    stats::{holm, pairs_needed, sign_flip, smallest_p},
+    stats::{
+        Design, Estimate, Influence, crossed, minimum_detectable, pairs_needed, probability_of_improvement,
+        seeds_needed, sign_flip, smallest_p,
+    },
 };
+
+/// With which probability a study should show what is there.
+const POWER: f64 = 0.8;
 
 /// Which arms are contrasted: every arm with the baseline arm at the same levels of the grid. Where there is only one
 /// arm, its levels are: each against the first.
@@ -44,7 +50,11 @@ pub fn planned_contrasts(spec: &ExperimentSpec, arms: &[ResolvedArm]) -> Vec<Pla
     let family = pairs.len();
     let can_be_significant = best_p(&spec.compare, smallest_p(seeds), family) <= spec.compare.alpha;
     let because = if can_be_significant {
-        format!("{seeds} seeds can give p = {} {}", number(smallest_p(seeds)), corrected_over(&spec.compare, family))
+        format!(
+            "{seeds} seeds can give p = {} in the exact sign-flip test {}",
+            number(smallest_p(seeds)),
+            corrected_over(&spec.compare, family)
+        )
     } else {
         too_few(&spec.compare, seeds, family)
     };
@@ -99,7 +109,7 @@ fn too_few(compare: &Compare, seeds: usize, family: usize) -> String {
         (Correction::Holm | Correction::None, _) => String::new(),
     };
     format!(
-        "{seeds} {} cannot give p below {}{correction}; {needed} for alpha {}",
+        "{seeds} {} cannot give p below {} in the exact sign-flip test{correction}; {needed} for alpha {}",
         if seeds == 1 { "seed" } else { "seeds" },
         number(best_p(compare, smallest_p(seeds), family)),
         number(compare.alpha),
@@ -107,7 +117,7 @@ fn too_few(compare: &Compare, seeds: usize, family: usize) -> String {
 }
 
 /// Three significant digits, without trailing zeros.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
     rounded.to_string()
 }
@@ -123,10 +133,9 @@ pub(super) fn contrasts(
     pairs: &[ArmPair],
     arms: &[ComparisonArm],
     refused: &[Refusal],
-    truncated: bool,
+    at: Epoch,
 ) -> Contrasts {
-    let endpoint = input.spec.endpoint.metric;
-    let metric = if truncated { Metric { split: Split::Val, ..endpoint } } else { endpoint };
+    let metric = metric_to_read(input.spec, at);
     let mut contrasts = Contrasts { made: Vec::new(), undefined: Vec::new() };
     let refused: HashSet<&[String]> = refused.iter().map(|refusal| refusal.arms.as_slice()).collect();
     for &pair in pairs {
@@ -144,9 +153,9 @@ pub(super) fn contrasts(
             }
             continue;
         }
-        contrasts.made.push(contrast(input, pair, metric, paired.pairs, comparable));
+        contrasts.made.push(contrast(input, pair, at, pairs.len(), paired.pairs, comparable));
     }
-    judge(input, &mut contrasts.made, pairs.len(), truncated);
+    judge(input, &mut contrasts.made, pairs.len(), at);
     contrasts
 }
 
@@ -191,75 +200,72 @@ fn metric_undefined(baseline: &ComparisonArm, arm: &ComparisonArm, metric: Metri
 }
 
 /// The numbers of a contrast; the verdict needs the whole family and comes after.
-fn contrast(input: &Input<'_>, pair: ArmPair, metric: Metric, pairs: Vec<Pair>, comparable: bool) -> Contrast {
+fn contrast(
+    input: &Input<'_>,
+    pair: ArmPair,
+    at: Epoch,
+    family: usize,
+    pairs: Vec<Pair>,
+    comparable: bool,
+) -> Contrast {
     let differences: Vec<f64> = pairs.iter().map(|pair| pair.difference).collect();
+    let Compare { alpha, margin, correct, .. } = input.spec.compare;
+    let known = comparable.then(|| estimate(input, pair, &pairs, &differences)).flatten();
+    let estimate = known.as_ref().map(|(estimate, _)| estimate);
+    // The largest p-value that Holm's correction lets through whatever the other contrasts show.
+    let strict = if correct == Correction::Holm { alpha / family.max(1) as f64 } else { alpha };
+    let design = estimate.and_then(|estimate| Design::of(estimate, strict));
+    let wanted = margin.or(estimate.map(|estimate| estimate.mean));
+    let values = |side: fn(&Pair) -> f64| pairs.iter().map(side).collect::<Vec<f64>>();
     Contrast {
         baseline: input.arm_name(pair.baseline).to_owned(),
         arm: input.arm_name(pair.arm).to_owned(),
-        metric,
+        metric: metric_to_read(input.spec, at),
         treatment: treatment(&input.plan.arms[pair.baseline], &input.plan.arms[pair.arm]),
         mean_difference: differences.iter().sum::<f64>() / differences.len() as f64,
         min_difference: differences.iter().copied().fold(f64::INFINITY, f64::min),
         max_difference: differences.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        p: if comparable { sign_flip(&differences) } else { None },
+        uncertainty: known.as_ref().map(|(estimate, patients)| Uncertainty::of(estimate, alpha, *patients)),
+        // With one seed there is a p-value of these two models, which is not one of the treatment.
+        p: estimate.filter(|estimate| estimate.seeds > 1).and_then(Estimate::p),
         p_corrected: None,
+        margin,
+        equivalence_p: estimate
+            .filter(|estimate| estimate.seeds > 1)
+            .zip(margin)
+            .and_then(|(estimate, margin)| estimate.equivalence_p(margin)),
+        sign_flip_p: if comparable { sign_flip(&differences) } else { None },
         smallest_p: smallest_p(pairs.len()),
+        probability_larger: probability_of_improvement(&values(|pair| pair.baseline), &values(|pair| pair.arm)),
+        minimum_detectable: design.and_then(|design| minimum_detectable(&design, pairs.len(), POWER)),
+        seeds_needed: design
+            .zip(wanted)
+            .and_then(|(design, wanted)| seeds_needed(&design, wanted, POWER))
+            .and_then(|seeds| u64::try_from(seeds).ok()),
         pairs,
         verdict: Verdict::NotComparable,
         because: String::new(),
     }
 }
 
-/// Corrects over the family of all declared contrasts: one that could not be made counts as one that showed nothing,
-/// so that what happened to other arms cannot make a result more significant.
-fn judge(input: &Input<'_>, contrasts: &mut [Contrast], family: usize, truncated: bool) {
-    let compare = &input.spec.compare;
-    let mut p: Vec<f64> = contrasts.iter().map(|contrast| contrast.p.unwrap_or(1.0)).collect();
-    p.resize(family.max(p.len()), 1.0);
-    let corrected = match compare.correct {
-        Correction::Holm => holm(&p),
-        Correction::None => p,
+/// The mean of the differences over seeds and patients, and how many patients there are.
+fn estimate(input: &Input<'_>, pair: ArmPair, pairs: &[Pair], differences: &[f64]) -> Option<(Estimate, u64)> {
+    let influence = |arm: usize, seed: u64| {
+        let run = runs_of(input.plan, arm).iter().find(|run| run.seed == seed)?;
+        input.runs.get(&run.id)?.influence.as_ref()
     };
-    for (contrast, corrected) in contrasts.iter_mut().zip(corrected) {
-        contrast.p_corrected = contrast.p.map(|_| corrected);
-        (contrast.verdict, contrast.because) = verdict(input, contrast, family, truncated);
-    }
+    let of_pair = |known: &Pair| Some(influence(pair.arm, known.seed)?.minus(influence(pair.baseline, known.seed)?));
+    let influences: Vec<Influence> = pairs.iter().map(of_pair).collect::<Option<_>>()?;
+    let patients = influences.first()?.clusters() as u64;
+    crossed(differences, &influences).map(|estimate| (estimate, patients))
 }
 
-fn verdict(input: &Input<'_>, contrast: &Contrast, family: usize, truncated: bool) -> (Verdict, String) {
-    let compare = &input.spec.compare;
-    let Some(p) = contrast.p_corrected else {
-        let because = "exploratory: what `refused` lists differs besides the treatment, so this is evidence of nothing";
-        return (Verdict::NotComparable, because.to_owned());
-    };
-    if truncated {
-        let budget = input.spec.budget.epochs;
-        let because =
-            format!("read before the endpoint, epoch {budget}: a look at unfinished training, so there is no verdict");
-        return (Verdict::Inconclusive, because);
-    }
-    if contrast.treatment.is_empty() {
-        return (Verdict::Inconclusive, "the two arms are set up the same: there is no treatment".to_owned());
-    }
-    if p <= compare.alpha {
-        let larger = contrast.mean_difference > 0.0;
-        let better = larger == contrast.metric.score.larger_is_better();
-        let because =
-            format!("p = {} {}, not above alpha {}", number(p), after(compare, family), number(compare.alpha));
-        return (if better { Verdict::Better } else { Verdict::Worse }, because);
-    }
-    let seeds = contrast.pairs.len();
-    let because = if best_p(compare, contrast.smallest_p, family) > compare.alpha {
-        too_few(compare, seeds, family)
-    } else {
-        format!("p = {} {}, above alpha {}", number(p), after(compare, family), number(compare.alpha))
-    };
-    (Verdict::Inconclusive, because)
-}
-
-fn after(compare: &Compare, family: usize) -> String {
-    match (compare.correct, family) {
-        (Correction::Holm, 2..) => format!("after Holm's correction over {family} contrasts"),
-        (Correction::Holm | Correction::None, _) => "in the sign-flip test over seeds".to_owned(),
+impl Uncertainty {
+    /// As documents have it.
+    pub(crate) fn of(estimate: &Estimate, alpha: f64, patients: u64) -> Self {
+        let Estimate { standard_error, degrees_of_freedom, seed_variance, patient_variance, .. } = *estimate;
+        let degrees_of_freedom = Some(degrees_of_freedom).filter(|df| df.is_finite());
+        let interval = estimate.interval(1.0 - alpha);
+        Self { interval, standard_error, degrees_of_freedom, seed_variance, patient_variance, patients }
     }
 }

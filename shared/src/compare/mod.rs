@@ -13,20 +13,23 @@ mod score;
 #[cfg(test)]
 mod tests;
 mod treatment;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     checkpoint::Environment,
-    document::{Comparison, ComparisonArm, ComparisonRun, Contrast, EndpointRule, Metrics, Refusal},
+    dataset::Split,
+    document::{Comparison, ComparisonArm, ComparisonRun, Contrast, EndpointRule, Metrics, Refusal, Summary},
     ids::{Epoch, ExperimentId, RunId},
     plan::{Plan, PlannedRun},
-    spec::{EndpointEpoch, ExperimentSpec},
+    spec::{EndpointEpoch, ExperimentSpec, Metric},
+    stats::{Influence, crossed},
     trainer::FailureCause,
 };
 
 pub use contrast::{pairs_for_significance, planned_contrasts};
-pub use score::{Predicted, label, score, summarize};
+pub use score::{Patients, Predicted, influence, label, score, summarize};
 pub use treatment::treatment;
 
 /// What a comparison is made from.
@@ -57,6 +60,8 @@ pub struct RunFacts {
     pub environments: Vec<Environment>,
     /// Its scores at the epoch that is read or, where it did not get there, at its last one.
     pub metrics: Metrics,
+    /// What each patient contributes to the metric that is read; none where it is undefined.
+    pub influence: Option<Influence>,
 }
 
 /// How a run stands.
@@ -112,6 +117,12 @@ pub fn epoch_to_read(spec: &ExperimentSpec, at: Option<Epoch>) -> Result<Epoch, 
     if (1..=budget).contains(&at.0) { Ok(at) } else { Err(Error::NoSuchEpoch { at, budget }) }
 }
 
+/// The metric that arms are judged on where epoch `at` is read: before the endpoint test data are not looked at.
+pub fn metric_to_read(spec: &ExperimentSpec, at: Epoch) -> Metric {
+    let metric = spec.endpoint.metric;
+    if at.0 < spec.budget.epochs { Metric { split: Split::Val, ..metric } } else { metric }
+}
+
 impl Input<'_> {
     fn epochs_trained(&self, run: RunId, at: Epoch) -> u32 {
         let committed = self.runs.get(&run).map_or(0, |facts| facts.environments.len());
@@ -136,7 +147,7 @@ pub fn compare(input: &Input<'_>) -> Result<Comparison, Error> {
     let pairs = contrast::arm_pairs(spec, &input.plan.arms);
     let arms: Vec<ComparisonArm> = (0..input.plan.arms.len()).map(|arm| read_arm(input, arm, at)).collect();
     let refused = check::refusals(input, &pairs, at);
-    let contrasts = contrast::contrasts(input, &pairs, &arms, &refused, truncated);
+    let contrasts = contrast::contrasts(input, &pairs, &arms, &refused, at);
     let refused = refused.into_iter().chain(contrasts.undefined).collect::<Vec<_>>();
     let arms = if input.exploratory { arms } else { withhold(arms, &contrasts.made, &refused) };
     Ok(Comparison {
@@ -173,8 +184,21 @@ fn read_arm(input: &Input<'_>, arm: usize, at: Epoch) -> ComparisonArm {
     };
     let runs: Vec<_> = runs_of(input.plan, arm).iter().map(run).collect();
     let resolved = &input.plan.arms[arm];
-    let summary = summarize(&runs);
+    let mut summary = summarize(&runs);
+    add_interval(input, metric_to_read(input.spec, at), &runs, &mut summary);
     ComparisonArm { name: resolved.name.clone(), levels: resolved.levels.clone(), runs, summary }
+}
+
+/// How sure the arm's mean of the primary metric is, where all its runs have it.
+fn add_interval(input: &Input<'_>, metric: Metric, runs: &[ComparisonRun], summary: &mut Summary) {
+    let of_split = if metric.split == Split::Test { &mut summary.test } else { &mut summary.val };
+    let Some(spread) = of_split.get_mut(metric.score.name()) else { return };
+    let value = |run: &ComparisonRun| run.metrics.on(metric.split)?.get(metric.score);
+    let values: Option<Vec<f64>> = runs.iter().map(value).collect();
+    let influences: Option<Vec<Influence>> =
+        runs.iter().map(|run| input.runs.get(&run.run)?.influence.clone()).collect();
+    let estimate = values.zip(influences).and_then(|(values, influences)| crossed(&values, &influences));
+    spread.interval = estimate.map(|estimate| estimate.interval(1.0 - input.spec.compare.alpha));
 }
 
 /// Takes the scores from arms that a refusal names and that no contrast is left for: printed next to each other they

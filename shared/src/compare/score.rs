@@ -7,10 +7,10 @@ use crate::{
     dataset::{self, Split},
     document::{ComparisonRun, Metrics, Scores, Spread, Summary},
     predictions::Predictions,
-    spec::{Score, Threshold},
+    spec::{Metric, Score, Threshold},
     stats::{
-        Confusion, Labelled, auc_one_vs_rest, average_precision_one_vs_rest, brier, choose, expected_calibration_error,
-        log_loss, recalibration,
+        self, Clusters, Confusion, Influence, Labelled, auc_one_vs_rest, average_precision_one_vs_rest, brier, choose,
+        expected_calibration_error, log_loss, recalibration,
     },
     trainer::Scored,
 };
@@ -51,6 +51,37 @@ pub fn label(predictions: Predictions, manifest: &dataset::Manifest, scored: &Sc
     let labels = expected.iter().map(|&index| manifest.samples[index as usize].class).collect();
     Labelled::new(predictions.classes, labels, predictions.probabilities)
         .map_err(|cause| Error::Predictions { place, cause })
+}
+
+/// Whose images the samples are: what is drawn together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patients {
+    /// Of the val split.
+    pub val: Clusters,
+    /// Of the test split.
+    pub test: Clusters,
+}
+
+impl Patients {
+    /// Of a data set's splits.
+    pub fn of(manifest: &dataset::Manifest) -> Self {
+        let split = |split: Split| {
+            let samples = manifest.split(split).map(|index| manifest.samples[index as usize].patient.as_deref());
+            Clusters::named(samples)
+        };
+        Self { val: split(Split::Val), test: split(Split::Test) }
+    }
+}
+
+/// What each patient contributes to a metric of one run. Undefined where the metric is, and where patients are too few.
+pub fn influence(predicted: &Predicted, patients: &Patients, rule: Threshold, metric: Metric) -> Option<Influence> {
+    let threshold = predicted.val.as_ref().and_then(|val| choose(rule, val));
+    let (labelled, clusters) = match metric.split {
+        Split::Train => return None,
+        Split::Val => (predicted.val.as_ref()?, &patients.val),
+        Split::Test => (predicted.test.as_ref()?, &patients.test),
+    };
+    stats::influence(metric.score, labelled, threshold, clusters).map(|(_, influence)| influence)
 }
 
 /// All scores of one run. The threshold is chosen on val by `rule` and applied to everything.
@@ -159,5 +190,6 @@ fn spread(values: &[f64]) -> Option<Spread> {
         min: rest.iter().copied().fold(first, f64::min),
         max: rest.iter().copied().fold(first, f64::max),
         runs: values.len() as u64,
+        interval: None,
     })
 }

@@ -7,7 +7,7 @@ use crate::{
     document::{Reason, Verdict},
     plan::{self, Pins},
     spec::{Format, Threshold, parse},
-    stats::Labelled,
+    stats::{Clusters, Labelled},
 };
 
 const EXPERIMENT: ExperimentId = ExperimentId(uuid::Uuid::from_u128(1));
@@ -50,10 +50,18 @@ fn predictions(right: u32) -> Labelled {
     Labelled::new(2, labels, probabilities).expect("well-formed")
 }
 
+fn predicted(right: u32) -> Predicted {
+    Predicted { val: Some(predictions(right)), test: Some(predictions(right)), external: BTreeMap::new() }
+}
+
 fn metrics(right: u32) -> Metrics {
-    let predicted =
-        Predicted { val: Some(predictions(right)), test: Some(predictions(right)), external: BTreeMap::new() };
-    score(&predicted, Threshold::Youden)
+    score(&predicted(right), Threshold::Youden)
+}
+
+/// Each sample is another patient's.
+fn measured(spec: &ExperimentSpec, right: u32) -> Option<Influence> {
+    let each = || Clusters::singletons(8);
+    influence(&predicted(right), &Patients { val: each(), test: each() }, Threshold::Youden, spec.endpoint.metric)
 }
 
 struct Case {
@@ -69,7 +77,8 @@ impl Case {
         let facts = |run: &PlannedRun| {
             let right = if plan.arms[run.arm].levels["arm"] == "frozen" { 2 } else { better };
             let environments = vec![environment(2); spec.budget.epochs as usize];
-            (run.id, RunFacts { outcome: Outcome::Done, environments, metrics: metrics(right) })
+            let influence = measured(&spec, right);
+            (run.id, RunFacts { outcome: Outcome::Done, environments, metrics: metrics(right), influence })
         };
         let runs = plan.runs.iter().map(facts).collect();
         Self { spec, plan, runs }
@@ -107,15 +116,15 @@ fn six_seeds_that_agree_are_a_verdict() {
     assert!(comparison.refused.is_empty() && !comparison.truncated && !comparison.exploratory);
     assert_eq!(comparison.positive_class.as_deref(), Some("PNEUMONIA"));
     let [contrast] = &comparison.contrasts[..] else { panic!("one contrast") };
-    assert_eq!((contrast.verdict, contrast.p), (Verdict::Better, Some(0.03125)));
+    assert_eq!((contrast.verdict, contrast.sign_flip_p), (Verdict::Better, Some(0.03125)));
     assert_eq!(contrast.pairs.len(), 6);
     assert_eq!((contrast.mean_difference, contrast.min_difference), (0.5, 0.5));
     let fields: Vec<&str> = contrast.treatment.iter().map(|difference| difference.field.as_str()).collect();
     let second = ["augment", "epochs", "lr", "schedule", "train"].map(|field| format!("stages[1].{field}"));
     assert_eq!(fields[0], "stages[0].epochs");
     assert_eq!(fields[1..], second);
-    assert_eq!(contrast.because, "p = 0.0312 in the sign-flip test over seeds, not above alpha 0.05");
-    let worse = Case::done(spec("", 6), 1).at(None, false);
+    insta::assert_snapshot!(contrast.because, @"differs by 0.5, 95 % interval 0.0999 to 0.9 over 6 seeds and 8 patients; p = 0.0143 (exact sign-flip over seeds: p = 0.0312)");
+    let worse = Case::done(spec("", 6), 0).at(None, false);
     assert_eq!(worse.contrasts[0].verdict, Verdict::Worse);
 }
 
@@ -139,16 +148,38 @@ fn scores_and_their_spread_are_told_per_arm() {
 
 #[test]
 fn few_seeds_are_told_honestly() {
-    let comparison = Case::done(spec("", 2), 4).at(None, false);
-    let contrast = &comparison.contrasts[0];
-    assert_eq!(contrast.verdict, Verdict::Inconclusive);
-    assert_eq!(contrast.because, "2 seeds cannot give p below 0.5; at least 6 are needed for alpha 0.05");
+    let because = |seeds: u32, frozen: &[(u64, u32)], extra: &str| {
+        let spec = spec(extra, seeds);
+        let case = frozen.iter().fold(Case::done(spec.clone(), 3), |case, &(seed, right)| {
+            let predicted = (metrics(right), measured(&spec, right));
+            case.with("frozen", seed, |facts| (facts.metrics, facts.influence) = predicted.clone())
+        });
+        let comparison = case.at(None, false);
+        let contrast = &comparison.contrasts[0];
+        format!("{}: {}", contrast.verdict.name(), contrast.because)
+    };
+    let told = [
+        because(1, &[], ""),
+        because(2, &[], ""),
+        because(2, &[(0, 3)], ""),
+        because(4, &[(0, 3), (1, 4)], "[compare]\nmargin = 0.2"),
+        because(4, &[(0, 3), (1, 3), (2, 3), (3, 3)], ""),
+        because(6, &[(0, 1), (1, 3), (2, 1), (3, 3)], ""),
+    ];
+    insta::assert_snapshot!(told.join("\n"), @"
+    inconclusive: with one seed nothing is known about how training varies; at least 2 are needed
+    inconclusive: differs by 0.25, 95 % interval -0.0965 to 0.596 over 2 seeds and 8 patients; p = 0.157 (2 seeds cannot give p below 0.5 in the exact sign-flip test); no number of seeds would show a true difference of this size with probability 0.8 on so few patients
+    inconclusive: differs by 0.125, 95 % interval -1.46 to 1.71 over 2 seeds and 8 patients; p = 0.5 (2 seeds cannot give p below 0.5 in the exact sign-flip test); a true difference of this size would be shown by 18 seeds, 16 more, with probability 0.8
+    inconclusive: differs by 0.0625, 95 % interval -0.289 to 0.414 over 4 seeds and 8 patients; p = 0.691 (4 seeds cannot give p below 0.125 in the exact sign-flip test); no number of seeds would show a true difference of 0.2, the margin, with probability 0.8 on so few patients
+    inconclusive: differs by 0, 95 % interval 0 to 0 over 4 seeds and 8 patients; p = 1 (4 seeds cannot give p below 0.125 in the exact sign-flip test); declare `compare.margin` to learn how many seeds would show what matters
+    inconclusive: differs by 0.25, 95 % interval -0.0318 to 0.532 over 6 seeds and 8 patients; p = 0.0797 (exact sign-flip over seeds: p = 0.125); no number of seeds would show a true difference of this size with probability 0.8 on so few patients
+    ");
     let three_arms = spec("[grid]\naugment = [\"none\", \"light\"]", 6);
     let planned = planned_contrasts(&three_arms, &crate::spec::resolve(&three_arms));
     assert_eq!(planned.len(), 2);
     assert_eq!(
         planned[0].because,
-        "6 seeds cannot give p below 0.0625 after Holm's correction over 2 contrasts; at least 7 are needed for alpha 0.05"
+        "6 seeds cannot give p below 0.0625 in the exact sign-flip test after Holm's correction over 2 contrasts; at least 7 are needed for alpha 0.05"
     );
 }
 

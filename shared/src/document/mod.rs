@@ -24,7 +24,7 @@ pub use catalog::{
 };
 pub use comparison::{
     Comparison, ComparisonArm, ComparisonRun, Contrast, EndpointRule, FieldDifference, Metrics, Pair, Reason, Refusal,
-    RefusedField, Scores, Spread, Summary, Verdict,
+    RefusedField, Scores, Spread, Summary, Uncertainty, Verdict,
 };
 pub use experiment::{
     Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, Ledger, Live, NamedDigest, Run, RunSpent,

@@ -15,7 +15,7 @@ use crate::{
     lineage::LineageKey,
     plan::{self, Pins},
     spec::{Arch, ExperimentSpec, Format, Threshold, parse},
-    stats::Labelled,
+    stats::{Clusters, Labelled},
 };
 
 #[test]
@@ -189,8 +189,11 @@ fn comparison() -> Comparison {
         predicted([0.0, 0.125, 0.25, 0.5, 0.375, 0.625, 0.875, 1.0]),
     ];
     let facts = |run: &plan::PlannedRun| {
-        let metrics = compare::score(&of_arm[run.arm], Threshold::Youden);
-        (run.id, RunFacts { outcome: Outcome::Done, environments: vec![environment(); 2], metrics })
+        let predicted = &of_arm[run.arm];
+        let metrics = compare::score(predicted, Threshold::Youden);
+        let patients = compare::Patients { val: Clusters::singletons(8), test: Clusters::singletons(8) };
+        let influence = compare::influence(predicted, &patients, Threshold::Youden, spec.endpoint.metric);
+        (run.id, RunFacts { outcome: Outcome::Done, environments: vec![environment(); 2], metrics, influence })
     };
     let runs: BTreeMap<RunId, RunFacts> = plan.runs.iter().map(facts).collect();
     let classes = ["NORMAL", "PNEUMONIA"].map(str::to_owned);

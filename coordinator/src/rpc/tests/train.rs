@@ -56,7 +56,10 @@ async fn a_trained_experiment_is_watched_compared_and_looked_into() {
     assert_eq!(scores(1).confusion, [[4, 0], [0, 4]]);
     assert!(compared.arms.iter().flat_map(|arm| &arm.runs).all(|run| run.epochs_trained == 2));
     let contrast = &compared.contrasts[0];
-    assert_eq!((contrast.mean_difference, contrast.p, contrast.verdict), (0.5, Some(0.5), Verdict::Inconclusive));
+    assert_eq!(
+        (contrast.mean_difference, contrast.sign_flip_p, contrast.verdict),
+        (0.5, Some(0.5), Verdict::Inconclusive)
+    );
 
     let early = compare(client, &submitted, 1, false).await;
     assert!(early.truncated && early.contrasts[0].metric.to_string() == "val.auc");
