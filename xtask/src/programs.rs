@@ -62,12 +62,12 @@ pub fn for_benchmarks(workspace: &Workspace) -> Result<Programs> {
     compile(workspace, true, &["--bins", "--example", "bench_import"])
 }
 
-/// The example that plans again and again, optimised; it needs no libtorch.
-pub fn planner(workspace: &Workspace) -> Result<PathBuf> {
+/// An example of the shared crate, such as the one that plans again and again, optimised; none needs libtorch.
+pub fn shared_example(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     let mut build = cargo(workspace);
-    build.args(["build", "--release", "--package", "ceteris-shared", "--example", "bench_plan"]);
+    build.args(["build", "--release", "--package", "ceteris-shared", "--example", name]);
     command::run(&mut build).context("the example does not build; the compiler says why above")?;
-    Ok(target(workspace)?.join("release/examples/bench_plan"))
+    Ok(target(workspace)?.join("release/examples").join(name))
 }
 
 fn compile(workspace: &Workspace, release: bool, what: &[&str]) -> Result<Programs> {

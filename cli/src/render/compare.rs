@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ceteris_shared::{
-    document::{Comparison, ComparisonArm, Contrast, Metrics, Pair, Refusal, Scores, Spread, Summary},
+    document::{Comparison, ComparisonArm, Contrast, Difference, Metrics, Pair, Refusal, Scores, Spread, Summary},
     spec::Threshold,
 };
 
@@ -15,7 +15,7 @@ use super::{
     plan::{treatment, value},
     score,
 };
-use crate::output::{Column, ReadOut, Table, count};
+use crate::output::{Column, ReadOut, Table};
 
 /// Stands over every table of a comparison of what is not comparable.
 const WATERMARK: &str = "EXPLORATORY, NOT EVIDENCE: what is listed under \"not comparable\" was compared all the same";
@@ -276,21 +276,17 @@ fn confusion(comparison: &Comparison, scored: &Scored) -> Table {
 }
 
 fn contrast(contrast: &Contrast) -> String {
-    let metric = contrast.metric;
-    let sentence = match contrast.pairs.len() as u64 {
-        0 => String::new(),
-        pairs => format!(
-            "; {metric} differs by {} on average ({} to {}) over {}",
-            difference(contrast.mean_difference),
-            difference(contrast.min_difference),
-            difference(contrast.max_difference),
-            count(pairs, "seed"),
-        ),
-    };
-    let mut text = format!("{} against {}: {}{sentence}\n", contrast.arm, contrast.baseline, contrast.verdict.name());
+    let verdict = contrast.verdict.name();
+    let mut text = format!("{} against {}, {}: {verdict}\n", contrast.arm, contrast.baseline, contrast.metric);
     text += &format!("  {}\n", contrast.because);
     text += &format!("  treatment: {}\n", treatment(&contrast.treatment));
-    if let Some(uncertainty) = &contrast.uncertainty {
+    text + &details(&contrast.difference)
+}
+
+/// What a difference is made of, in indented lines.
+pub(super) fn details(of: &Difference) -> String {
+    let mut text = String::new();
+    if let Some(uncertainty) = &of.uncertainty {
         let of_seeds = uncertainty.seed_variance.map(|variance| format!("over seeds {:.4}, ", variance.sqrt()));
         text += &format!(
             "  standard deviation: {}over patients {:.4}; of the mean {:.4}\n",
@@ -299,11 +295,11 @@ fn contrast(contrast: &Contrast) -> String {
             uncertainty.standard_error
         );
     }
-    if let Some(smallest) = contrast.minimum_detectable {
+    if let Some(smallest) = of.minimum_detectable {
         text += &format!("  so many seeds and patients show a true difference of {smallest:.4} with probability 0.8\n");
     }
     let pair = |pair: &Pair| format!("seed {} {}", pair.seed, difference(pair.difference));
-    text += &format!("  pairs: {}\n", contrast.pairs.iter().map(pair).collect::<Vec<_>>().join(", "));
+    text += &format!("  pairs: {}\n", of.pairs.iter().map(pair).collect::<Vec<_>>().join(", "));
     text
 }
 

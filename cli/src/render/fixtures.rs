@@ -10,11 +10,11 @@ use ceteris_shared::{
     dataset::Split,
     digest::Digest,
     document::{
-        Checkpoint, Checkpoints, Comparison, ComparisonArm, ComparisonRun, Contrast, Dataset, Datasets, EndpointRule,
-        Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, FieldDifference, Live, Metrics, NamedDigest,
-        Pair, Plan, Reason, Refusal, RefusedField, Run, RunSpent, Scores, SegmentRow, SegmentState, SeriesPoint,
-        Spread, State, Summary, Timestamp, Uncertainty, Verdict, Weights, WeightsEntry, Worker, WorkerAttempt,
-        WorkerState, Workers,
+        Checkpoint, Checkpoints, Comparison, ComparisonArm, ComparisonRun, Contrast, Dataset, Datasets, Difference,
+        EndpointRule, Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, FieldDifference, Live, Metrics,
+        NamedDigest, Pair, Plan, Reason, Refusal, RefusedField, Run, RunSpent, Scores, SegmentRow, SegmentState,
+        SeriesPoint, Spread, State, Summary, Timestamp, Uncertainty, Verdict, Weights, WeightsEntry, Worker,
+        WorkerAttempt, WorkerState, Workers,
     },
     ids::{Attempt, Epoch, ExperimentId, RunId, SegmentId, WorkerId},
     lineage::LineageKey,
@@ -317,32 +317,39 @@ pub fn comparison() -> Comparison {
                 baseline: 4.into(),
                 arm: 2.into(),
             }],
-            pairs: vec![pair(0, 0.02), pair(1, 0.01)],
-            mean_difference: 0.015,
-            min_difference: 0.01,
-            max_difference: 0.02,
-            uncertainty: Some(Uncertainty {
-                interval: [-0.034, 0.064],
-                standard_error: 0.007,
-                degrees_of_freedom: Some(1.7),
-                seed_variance: Some(5e-5),
-                patient_variance: 2.4e-5,
-                patients: 80,
-            }),
-            p: Some(0.18),
-            p_corrected: Some(0.18),
-            margin: None,
-            equivalence_p: None,
-            sign_flip_p: Some(0.5),
-            smallest_p: 0.5,
-            probability_larger: Some(1.0),
-            minimum_detectable: Some(0.06),
-            seeds_needed: Some(5),
+            difference: difference(vec![pair(0, 0.02), pair(1, 0.01)]),
             verdict: Verdict::Inconclusive,
             because: "differs by 0.015, 95 % interval -0.034 to 0.064 over 2 seeds and 80 patients; p = 0.18"
                 .to_owned(),
         }],
         refused: Vec::new(),
+    }
+}
+
+/// What two seeds and 80 patients may say.
+fn difference(pairs: Vec<Pair>) -> Difference {
+    Difference {
+        pairs,
+        mean_difference: 0.015,
+        min_difference: 0.01,
+        max_difference: 0.02,
+        uncertainty: Some(Uncertainty {
+            interval: [-0.034, 0.064],
+            standard_error: 0.007,
+            degrees_of_freedom: Some(1.7),
+            seed_variance: Some(5e-5),
+            patient_variance: 2.4e-5,
+            patients: 80,
+        }),
+        p: Some(0.18),
+        p_corrected: Some(0.18),
+        margin: None,
+        equivalence_p: None,
+        sign_flip_p: Some(0.5),
+        smallest_p: 0.5,
+        probability_larger: Some(1.0),
+        minimum_detectable: Some(0.06),
+        seeds_needed: Some(5),
     }
 }
 

@@ -2,19 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{ArmPair, Input, metric_to_read, runs_of, treatment, treatment::factors, verdict::judge};
+use super::{
+    ArmPair, Input, difference::difference, metric_to_read, runs_of, treatment, treatment::factors, verdict::judge,
+};
 use crate::{
-    document::{ComparisonArm, Contrast, Pair, PlanContrast, Reason, Refusal, Uncertainty, Verdict},
+    document::{ComparisonArm, Contrast, Pair, PlanContrast, Reason, Refusal, Verdict},
     ids::Epoch,
     spec::{Compare, Correction, ExperimentSpec, Metric, ResolvedArm},
-    stats::{
-        Design, Estimate, Influence, crossed, minimum_detectable, pairs_needed, probability_of_improvement,
-        seeds_needed, sign_flip, smallest_p,
-    },
+    stats::{Influence, pairs_needed, smallest_p},
 };
-
-/// With which probability a study should show what is there.
-const POWER: f64 = 0.8;
 
 /// Which arms are contrasted: every arm with the baseline arm at the same levels of the grid. Where there is only one
 /// arm, its levels are: each against the first.
@@ -199,7 +195,7 @@ fn metric_undefined(baseline: &ComparisonArm, arm: &ComparisonArm, metric: Metri
     }
 }
 
-/// The numbers of a contrast; the verdict needs the whole family and comes after.
+/// A contrast without its verdict, which needs the whole family.
 fn contrast(
     input: &Input<'_>,
     pair: ArmPair,
@@ -208,64 +204,28 @@ fn contrast(
     pairs: Vec<Pair>,
     comparable: bool,
 ) -> Contrast {
-    let differences: Vec<f64> = pairs.iter().map(|pair| pair.difference).collect();
-    let Compare { alpha, margin, correct, .. } = input.spec.compare;
-    let known = comparable.then(|| estimate(input, pair, &pairs, &differences)).flatten();
-    let estimate = known.as_ref().map(|(estimate, _)| estimate);
-    // The largest p-value that Holm's correction lets through whatever the other contrasts show.
-    let strict = if correct == Correction::Holm { alpha / family.max(1) as f64 } else { alpha };
-    let design = estimate.and_then(|estimate| Design::of(estimate, strict));
-    let wanted = margin.or(estimate.map(|estimate| estimate.mean));
-    let values = |side: fn(&Pair) -> f64| pairs.iter().map(side).collect::<Vec<f64>>();
+    let influences = if comparable { influences(input, pair, &pairs) } else { None };
+    let mut difference = difference(pairs, influences.as_deref(), &input.spec.compare, family);
+    if !comparable {
+        difference.sign_flip_p = None;
+    }
     Contrast {
         baseline: input.arm_name(pair.baseline).to_owned(),
         arm: input.arm_name(pair.arm).to_owned(),
         metric: metric_to_read(input.spec, at),
         treatment: treatment(&input.plan.arms[pair.baseline], &input.plan.arms[pair.arm]),
-        mean_difference: differences.iter().sum::<f64>() / differences.len() as f64,
-        min_difference: differences.iter().copied().fold(f64::INFINITY, f64::min),
-        max_difference: differences.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        uncertainty: known.as_ref().map(|(estimate, patients)| Uncertainty::of(estimate, alpha, *patients)),
-        // With one seed there is a p-value of these two models, which is not one of the treatment.
-        p: estimate.filter(|estimate| estimate.seeds > 1).and_then(Estimate::p),
-        p_corrected: None,
-        margin,
-        equivalence_p: estimate
-            .filter(|estimate| estimate.seeds > 1)
-            .zip(margin)
-            .and_then(|(estimate, margin)| estimate.equivalence_p(margin)),
-        sign_flip_p: if comparable { sign_flip(&differences) } else { None },
-        smallest_p: smallest_p(pairs.len()),
-        probability_larger: probability_of_improvement(&values(|pair| pair.baseline), &values(|pair| pair.arm)),
-        minimum_detectable: design.and_then(|design| minimum_detectable(&design, pairs.len(), POWER)),
-        seeds_needed: design
-            .zip(wanted)
-            .and_then(|(design, wanted)| seeds_needed(&design, wanted, POWER))
-            .and_then(|seeds| u64::try_from(seeds).ok()),
-        pairs,
+        difference,
         verdict: Verdict::NotComparable,
         because: String::new(),
     }
 }
 
-/// The mean of the differences over seeds and patients, and how many patients there are.
-fn estimate(input: &Input<'_>, pair: ArmPair, pairs: &[Pair], differences: &[f64]) -> Option<(Estimate, u64)> {
+/// What patients contribute to the difference of each pair; none where it is undefined for one of them.
+fn influences(input: &Input<'_>, pair: ArmPair, pairs: &[Pair]) -> Option<Vec<Influence>> {
     let influence = |arm: usize, seed: u64| {
         let run = runs_of(input.plan, arm).iter().find(|run| run.seed == seed)?;
         input.runs.get(&run.id)?.influence.as_ref()
     };
     let of_pair = |known: &Pair| Some(influence(pair.arm, known.seed)?.minus(influence(pair.baseline, known.seed)?));
-    let influences: Vec<Influence> = pairs.iter().map(of_pair).collect::<Option<_>>()?;
-    let patients = influences.first()?.clusters() as u64;
-    crossed(differences, &influences).map(|estimate| (estimate, patients))
-}
-
-impl Uncertainty {
-    /// As documents have it.
-    pub(crate) fn of(estimate: &Estimate, alpha: f64, patients: u64) -> Self {
-        let Estimate { standard_error, degrees_of_freedom, seed_variance, patient_variance, .. } = *estimate;
-        let degrees_of_freedom = Some(degrees_of_freedom).filter(|df| df.is_finite());
-        let interval = estimate.interval(1.0 - alpha);
-        Self { interval, standard_error, degrees_of_freedom, seed_variance, patient_variance, patients }
-    }
+    pairs.iter().map(of_pair).collect()
 }

@@ -9,6 +9,7 @@
 
 mod check;
 mod contrast;
+mod difference;
 mod score;
 #[cfg(test)]
 mod tests;

@@ -116,9 +116,9 @@ fn six_seeds_that_agree_are_a_verdict() {
     assert!(comparison.refused.is_empty() && !comparison.truncated && !comparison.exploratory);
     assert_eq!(comparison.positive_class.as_deref(), Some("PNEUMONIA"));
     let [contrast] = &comparison.contrasts[..] else { panic!("one contrast") };
-    assert_eq!((contrast.verdict, contrast.sign_flip_p), (Verdict::Better, Some(0.03125)));
-    assert_eq!(contrast.pairs.len(), 6);
-    assert_eq!((contrast.mean_difference, contrast.min_difference), (0.5, 0.5));
+    assert_eq!((contrast.verdict, contrast.difference.sign_flip_p), (Verdict::Better, Some(0.03125)));
+    assert_eq!(contrast.difference.pairs.len(), 6);
+    assert_eq!((contrast.difference.mean_difference, contrast.difference.min_difference), (0.5, 0.5));
     let fields: Vec<&str> = contrast.treatment.iter().map(|difference| difference.field.as_str()).collect();
     let second = ["augment", "epochs", "lr", "schedule", "train"].map(|field| format!("stages[1].{field}"));
     assert_eq!(fields[0], "stages[0].epochs");
@@ -131,7 +131,7 @@ fn six_seeds_that_agree_are_a_verdict() {
 #[test]
 fn a_smaller_loss_is_better() {
     let comparison = Case::done(spec("[endpoint]\nmetric = \"test.loss\"", 6), 4).at(None, false);
-    assert!(comparison.contrasts[0].mean_difference < 0.0);
+    assert!(comparison.contrasts[0].difference.mean_difference < 0.0);
     assert_eq!(comparison.contrasts[0].verdict, Verdict::Better);
 }
 
@@ -171,7 +171,7 @@ fn few_seeds_are_told_honestly() {
     inconclusive: differs by 0.25, 95 % interval -0.0965 to 0.596 over 2 seeds and 8 patients; p = 0.157 (2 seeds cannot give p below 0.5 in the exact sign-flip test); no number of seeds would show a true difference of this size with probability 0.8 on so few patients
     inconclusive: differs by 0.125, 95 % interval -1.46 to 1.71 over 2 seeds and 8 patients; p = 0.5 (2 seeds cannot give p below 0.5 in the exact sign-flip test); a true difference of this size would be shown by 18 seeds, 16 more, with probability 0.8
     inconclusive: differs by 0.0625, 95 % interval -0.289 to 0.414 over 4 seeds and 8 patients; p = 0.691 (4 seeds cannot give p below 0.125 in the exact sign-flip test); no number of seeds would show a true difference of 0.2, the margin, with probability 0.8 on so few patients
-    inconclusive: differs by 0, 95 % interval 0 to 0 over 4 seeds and 8 patients; p = 1 (4 seeds cannot give p below 0.125 in the exact sign-flip test); declare `compare.margin` to learn how many seeds would show what matters
+    inconclusive: differs by 0, 95 % interval 0 to 0 over 4 seeds and 8 patients; p = 1 (4 seeds cannot give p below 0.125 in the exact sign-flip test); declare a margin to learn how many seeds would show what matters
     inconclusive: differs by 0.25, 95 % interval -0.0318 to 0.532 over 6 seeds and 8 patients; p = 0.0797 (exact sign-flip over seeds: p = 0.125); no number of seeds would show a true difference of this size with probability 0.8 on so few patients
     ");
     let three_arms = spec("[grid]\naugment = [\"none\", \"light\"]", 6);
@@ -286,7 +286,7 @@ fn exploratory_computes_all_the_same_and_says_so() {
         assert!(comparison.exploratory, "{name}");
         assert!(!comparison.refused.is_empty(), "{name}: the reasons are still told");
         for contrast in &comparison.contrasts {
-            assert_eq!((contrast.verdict, contrast.p), (Verdict::NotComparable, None), "{name}");
+            assert_eq!((contrast.verdict, contrast.difference.p), (Verdict::NotComparable, None), "{name}");
         }
         if !reasons.contains(&Reason::MetricUndefined) {
             assert_eq!(comparison.contrasts.len(), 1, "{name}");

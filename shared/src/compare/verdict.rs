@@ -7,16 +7,24 @@
 
 use super::{Input, contrast::number};
 use crate::{
-    document::{Contrast, Uncertainty, Verdict},
+    document::{Contrast, Difference, Uncertainty, Verdict},
     ids::Epoch,
-    spec::{Compare, Correction},
+    spec::{Compare, Correction, Score},
     stats::holm,
 };
 
-/// Corrects over the family of all declared contrasts, and gives verdicts. A contrast that could not be made counts as one that
-/// showed nothing, so that what happened to other arms cannot make a result more significant.
+/// Corrects over the family of all declared contrasts, and gives verdicts.
 pub(super) fn judge(input: &Input<'_>, contrasts: &mut [Contrast], family: usize, at: Epoch) {
-    let compare = &input.spec.compare;
+    correct(&input.spec.compare, contrasts.iter_mut().map(|contrast| &mut contrast.difference), family);
+    for contrast in contrasts {
+        (contrast.verdict, contrast.because) = of_contrast(input, contrast, family, at);
+    }
+}
+
+/// Corrects p-values over `family` differences. One that could not be made counts as one that showed nothing, so that what happened
+/// to other arms cannot make a result more significant.
+pub(super) fn correct<'a>(compare: &Compare, differences: impl Iterator<Item = &'a mut Difference>, family: usize) {
+    let differences: Vec<&mut Difference> = differences.collect();
     let corrected = |p: Vec<Option<f64>>| {
         let mut all: Vec<f64> = p.iter().map(|p| p.unwrap_or(1.0)).collect();
         all.resize(family.max(all.len()), 1.0);
@@ -26,19 +34,17 @@ pub(super) fn judge(input: &Input<'_>, contrasts: &mut [Contrast], family: usize
         };
         p.into_iter().zip(corrected).map(|(p, corrected)| p.map(|_| corrected)).collect::<Vec<Option<f64>>>()
     };
-    let differences = corrected(contrasts.iter().map(|contrast| contrast.p).collect());
-    let equivalences = corrected(contrasts.iter().map(|contrast| contrast.equivalence_p).collect());
-    for (contrast, (difference, equivalence)) in contrasts.iter_mut().zip(differences.into_iter().zip(equivalences)) {
-        (contrast.p_corrected, contrast.equivalence_p) = (difference, equivalence);
-        (contrast.verdict, contrast.because) = verdict(input, contrast, family, at);
+    let p = corrected(differences.iter().map(|difference| difference.p).collect());
+    let equivalence_p = corrected(differences.iter().map(|difference| difference.equivalence_p).collect());
+    for (difference, (p, equivalence_p)) in differences.into_iter().zip(p.into_iter().zip(equivalence_p)) {
+        (difference.p_corrected, difference.equivalence_p) = (p, equivalence_p);
     }
 }
 
-fn verdict(input: &Input<'_>, contrast: &Contrast, family: usize, at: Epoch) -> (Verdict, String) {
-    let compare = &input.spec.compare;
+fn of_contrast(input: &Input<'_>, contrast: &Contrast, family: usize, at: Epoch) -> (Verdict, String) {
     let inconclusive = |because: String| (Verdict::Inconclusive, because);
     // Only what is comparable is tested.
-    if contrast.sign_flip_p.is_none() {
+    if contrast.difference.sign_flip_p.is_none() {
         let because = "exploratory: what `refused` lists differs besides the treatment, so this is evidence of nothing";
         return (Verdict::NotComparable, because.to_owned());
     }
@@ -51,20 +57,26 @@ fn verdict(input: &Input<'_>, contrast: &Contrast, family: usize, at: Epoch) -> 
     if contrast.treatment.is_empty() {
         return inconclusive("the two arms are set up the same: there is no treatment".to_owned());
     }
-    if contrast.pairs.len() < 2 {
+    if contrast.difference.pairs.len() < 2 {
         return inconclusive(
             "with one seed nothing is known about how training varies; at least 2 are needed".to_owned(),
         );
     }
-    let Some(uncertainty) = &contrast.uncertainty else {
+    verdict(&contrast.difference, contrast.metric.score, &input.spec.compare, family)
+}
+
+/// The verdict on a difference that is comparable, with its p-values corrected.
+pub(super) fn verdict(difference: &Difference, score: Score, compare: &Compare, family: usize) -> (Verdict, String) {
+    let inconclusive = |because: String| (Verdict::Inconclusive, because);
+    let Some(uncertainty) = &difference.uncertainty else {
         let because = "too few patients to say how sure it is: at least 2 of each kind that the metric needs";
         return inconclusive(because.to_owned());
     };
-    let Some(p) = contrast.p_corrected else {
+    let Some(p) = difference.p_corrected else {
         return inconclusive("nothing varies over seeds and patients, so nothing can be said about chance".to_owned());
     };
-    let measured = measured(contrast, uncertainty, compare);
-    let margin = contrast.margin.zip(contrast.equivalence_p);
+    let measured = measured(difference, uncertainty, compare);
+    let margin = difference.margin.zip(difference.equivalence_p);
     if let Some((margin, equivalence)) = margin.filter(|(_, equivalence)| *equivalence <= compare.alpha) {
         let because = format!(
             "{measured}; smaller than the margin of {}, p = {}{}",
@@ -74,25 +86,24 @@ fn verdict(input: &Input<'_>, contrast: &Contrast, family: usize, at: Epoch) -> 
         );
         return (Verdict::Equivalent, because);
     }
-    let exact = exact(contrast, compare);
+    let tested = format!("{measured}; p = {}{}{}", number(p), after(compare, family), exact(difference, compare));
     if p <= compare.alpha {
-        let larger = contrast.mean_difference > 0.0;
-        let better = larger == contrast.metric.score.larger_is_better();
-        let because = format!("{measured}; p = {}{}{exact}", number(p), after(compare, family));
-        return (if better { Verdict::Better } else { Verdict::Worse }, because);
+        let better = (difference.mean_difference > 0.0) == score.larger_is_better();
+        return (if better { Verdict::Better } else { Verdict::Worse }, tested);
     }
-    inconclusive(format!("{measured}; p = {}{}{exact}; {}", number(p), after(compare, family), what_helps(contrast)))
+    inconclusive(format!("{tested}{}", what_helps(difference)))
 }
 
-fn measured(contrast: &Contrast, uncertainty: &Uncertainty, compare: &Compare) -> String {
+fn measured(difference: &Difference, uncertainty: &Uncertainty, compare: &Compare) -> String {
     let [low, high] = uncertainty.interval;
+    let seeds = difference.pairs.len();
     format!(
-        "differs by {}, {} % interval {} to {} over {} seeds and {} patients",
-        number(contrast.mean_difference),
+        "differs by {}, {} % interval {} to {} over {seeds} {} and {} patients",
+        number(difference.mean_difference),
         number(100.0 * (1.0 - compare.alpha)),
         number(low),
         number(high),
-        contrast.pairs.len(),
+        if seeds == 1 { "seed" } else { "seeds" },
         uncertainty.patients
     )
 }
@@ -104,32 +115,40 @@ fn after(compare: &Compare, family: usize) -> String {
     }
 }
 
-/// What the test says that assumes no distribution.
-fn exact(contrast: &Contrast, compare: &Compare) -> String {
-    let seeds = contrast.pairs.len();
-    if contrast.smallest_p > compare.alpha {
-        return format!(
-            " ({seeds} seeds cannot give p below {} in the exact sign-flip test)",
-            number(contrast.smallest_p)
-        );
+/// What the test says that assumes no distribution. About one seed it says nothing.
+fn exact(difference: &Difference, compare: &Compare) -> String {
+    match difference.pairs.len() {
+        1 => String::new(),
+        seeds if difference.smallest_p > compare.alpha => {
+            format!(
+                " ({seeds} seeds cannot give p below {} in the exact sign-flip test)",
+                number(difference.smallest_p)
+            )
+        }
+        _ => {
+            let p = difference.sign_flip_p.map(|p| format!(" (exact sign-flip over seeds: p = {})", number(p)));
+            p.unwrap_or_default()
+        }
     }
-    contrast.sign_flip_p.map(|p| format!(" (exact sign-flip over seeds: p = {})", number(p))).unwrap_or_default()
 }
 
-fn what_helps(contrast: &Contrast) -> String {
-    let seeds = contrast.pairs.len() as u64;
-    let of = match contrast.margin {
+fn what_helps(difference: &Difference) -> String {
+    let seeds = difference.pairs.len() as u64;
+    if seeds == 1 {
+        return String::new();
+    }
+    let of = match difference.margin {
         Some(margin) => format!("a true difference of {}, the margin,", number(margin)),
         None => "a true difference of this size".to_owned(),
     };
-    match contrast.seeds_needed {
-        None if contrast.margin.is_none() && contrast.mean_difference == 0.0 => {
-            "declare `compare.margin` to learn how many seeds would show what matters".to_owned()
+    match difference.seeds_needed {
+        None if difference.margin.is_none() && difference.mean_difference == 0.0 => {
+            "; declare a margin to learn how many seeds would show what matters".to_owned()
         }
         Some(needed) if needed > seeds => {
-            format!("{of} would be shown by {needed} seeds, {} more, with probability 0.8", needed - seeds)
+            format!("; {of} would be shown by {needed} seeds, {} more, with probability 0.8", needed - seeds)
         }
-        Some(_) => format!("{of} would have been shown by as many seeds with probability 0.8 or more"),
-        None => format!("no number of seeds would show {of} with probability 0.8 on so few patients"),
+        Some(_) => format!("; {of} would have been shown by as many seeds with probability 0.8 or more"),
+        None => format!("; no number of seeds would show {of} with probability 0.8 on so few patients"),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Difference;
 use crate::{
     ids::{Epoch, ExperimentId, RunId},
     spec::{Correction, EndpointEpoch, Metric, Threshold},
@@ -175,57 +176,13 @@ pub struct Contrast {
     pub metric: Metric,
     /// The fields in which they differ: the treatment.
     pub treatment: Vec<FieldDifference>,
-    /// One per seed.
-    pub pairs: Vec<Pair>,
-    /// Mean of the differences.
-    pub mean_difference: f64,
-    /// Smallest difference.
-    pub min_difference: f64,
-    /// Largest difference.
-    pub max_difference: f64,
-    /// How sure the mean of the differences is, over seeds and patients; null in an exploratory comparison of the incomparable,
-    /// and where there are fewer than two patients of a kind that is needed.
-    pub uncertainty: Option<Uncertainty>,
-    /// Two-sided p-value of there being no difference, of `uncertainty`. Null with one seed, and where nothing varies.
-    pub p: Option<f64>,
-    /// The same after the correction over all contrasts: the verdict's.
-    pub p_corrected: Option<f64>,
-    /// The largest difference that does not matter, as declared.
-    pub margin: Option<f64>,
-    /// The p-value of the difference being `margin` or more (two one-sided tests), after the correction: small means equivalent.
-    pub equivalence_p: Option<f64>,
-    /// Two-sided p-value of the exact sign-flip test over seeds, which assumes no distribution and takes the patients as given.
-    pub sign_flip_p: Option<f64>,
-    /// The smallest p-value that this many seeds can give in the sign-flip test.
-    pub smallest_p: f64,
-    /// The share of pairs of any two runs in which the arm has the larger value.
-    pub probability_larger: Option<f64>,
-    /// The smallest true difference that this many seeds show with probability 0.8.
-    pub minimum_detectable: Option<f64>,
-    /// How many seeds would show a true difference of `margin`, or where none is declared of the mean difference, with
-    /// probability 0.8; null where no number does, or nothing is known about it.
-    pub seeds_needed: Option<u64>,
+    /// The numbers.
+    #[serde(flatten)]
+    pub difference: Difference,
     /// What can be said.
     pub verdict: Verdict,
     /// Why, in a sentence.
     pub because: String,
-}
-
-/// How sure a mean over seeds is, measured on a sample of patients.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Uncertainty {
-    /// Where the true mean lies with confidence 1 - alpha.
-    pub interval: [f64; 2],
-    /// Of the mean.
-    pub standard_error: f64,
-    /// Of the t distribution; null where they are infinite.
-    pub degrees_of_freedom: Option<f64>,
-    /// Variance of one seed's value on these patients; null with one seed.
-    pub seed_variance: Option<f64>,
-    /// Covariance of two seeds' values over patients.
-    pub patient_variance: f64,
-    /// Over how many patients; samples, where patients are not known.
-    pub patients: u64,
 }
 
 /// A field in which two arms differ, such as `stages[1].train`. A side that does not have it says null.
@@ -237,19 +194,6 @@ pub struct FieldDifference {
     pub baseline: serde_json::Value,
     /// Its value in the other arm.
     pub arm: serde_json::Value,
-}
-
-/// The two runs of one seed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pair {
-    /// Which seed.
-    pub seed: u64,
-    /// The metric in the baseline.
-    pub baseline: f64,
-    /// The metric in the other arm.
-    pub arm: f64,
-    /// `arm - baseline`.
-    pub difference: f64,
 }
 
 /// What can be said about two arms.

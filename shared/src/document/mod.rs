@@ -6,6 +6,7 @@
 
 mod catalog;
 mod comparison;
+mod difference;
 mod experiment;
 mod plan;
 #[cfg(test)]
@@ -23,9 +24,10 @@ pub use catalog::{
     VerifiedEpoch, Weights, WeightsEntry, Worker, WorkerAttempt, WorkerState, Workers,
 };
 pub use comparison::{
-    Comparison, ComparisonArm, ComparisonRun, Contrast, EndpointRule, FieldDifference, Metrics, Pair, Reason, Refusal,
-    RefusedField, Scores, Spread, Summary, Uncertainty, Verdict,
+    Comparison, ComparisonArm, ComparisonRun, Contrast, EndpointRule, FieldDifference, Metrics, Reason, Refusal,
+    RefusedField, Scores, Spread, Summary, Verdict,
 };
+pub use difference::{Difference, Pair, Uncertainty};
 pub use experiment::{
     Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, Ledger, Live, NamedDigest, Run, RunSpent,
     SegmentRow, SegmentState, SeriesPoint, State, standing,

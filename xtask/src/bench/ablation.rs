@@ -9,7 +9,7 @@ use super::{
     process::{Launch, numbers},
     report::{Report, Table},
     rounds::{Turn, interleave, rates},
-    statistics::{Spread, ratios},
+    spread::{Spread, ratios},
     text,
 };
 

@@ -11,7 +11,7 @@ use super::{
     process::{Launch, Process, numbers},
     report::{Report, Table},
     rounds::{interleave, unit_seconds, values},
-    statistics::{Spread, largest_difference, ratios},
+    spread::{Spread, largest_difference, ratios},
     text,
 };
 

@@ -1,6 +1,6 @@
 //! What a benchmark must show, and whether it did.
 
-use super::{statistics::Spread, text::number};
+use super::{spread::Spread, text::number};
 
 /// What a figure must be.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -16,7 +16,7 @@ use super::{
     process::{Launch, numbers},
     report::{Report, Table},
     rounds::{Row, interleave, unit_seconds, values},
-    statistics::{Spread, largest_difference, ratios},
+    spread::{Spread, largest_difference, ratios},
     text,
 };
 

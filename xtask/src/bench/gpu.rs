@@ -16,7 +16,7 @@ use super::{
     process::{Launch, Process, numbers},
     report::{Report, Table},
     rounds::{Row, Turn, interleave, rates},
-    statistics::{Spread, largest_difference, ratios},
+    spread::{Spread, largest_difference, ratios},
     text,
 };
 

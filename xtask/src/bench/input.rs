@@ -12,7 +12,7 @@ use super::{
     process::{Launch, Process},
     report::{Report, Table},
     rounds::{Row, interleave, rates},
-    statistics::{Spread, largest_difference, ratios},
+    spread::{Spread, largest_difference, ratios},
     text,
 };
 

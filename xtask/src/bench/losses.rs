@@ -13,7 +13,7 @@ use super::{
     material::Images,
     process::{Launch, numbers},
     report::{Report, Table},
-    statistics::{Spread, largest_difference},
+    spread::{Spread, largest_difference},
     text,
 };
 

@@ -103,6 +103,7 @@ mod plan;
 mod process;
 mod report;
 mod rounds;
+mod spread;
 mod statistics;
 mod text;
 mod train_step;
@@ -164,6 +165,8 @@ enum Name {
     Checkpoint,
     /// Planning as many runs as one experiment may have
     Plan,
+    /// How often verdicts and intervals are wrong, on made-up studies
+    Statistics,
     /// Training and feature extraction on a GPU, from a packed kit
     Gpu,
 }
@@ -243,6 +246,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
              machine with the GPU, and start its run.sh (docs/benchmarks/gpu.md)"
         ),
         (Name::Plan, None) => plan::run(workspace, options.quick)?,
+        (Name::Statistics, None) => statistics::run(workspace, options.quick)?,
         (_, Some(_)) => bail!("--kit is for `bench gpu` alone"),
         (Name::TrainStep, None) => train_step::run(&bench()?)?,
         (Name::Ablation, None) => ablation::run(&bench()?)?,
@@ -330,9 +334,9 @@ mod tests {
     fn the_conclusion_ends_with_the_figures() {
         let mut report = Report::default();
         let required = checks::Required::AtLeast(1.0);
-        report.checks.require("images/s against PyTorch", required, statistics::Spread::one(1.5), true);
+        report.checks.require("images/s against PyTorch", required, spread::Spread::one(1.5), true);
         insta::assert_snapshot!(conclusion(&report, report.checks.failed()));
-        report.checks.require("the same, but slower", required, statistics::Spread::one(0.5), true);
+        report.checks.require("the same, but slower", required, spread::Spread::one(0.5), true);
         insta::assert_snapshot!(conclusion(&report, report.checks.failed()));
     }
 }

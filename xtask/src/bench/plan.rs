@@ -11,7 +11,7 @@ use super::{
     process::{Launch, Once},
     report::{Report, Table},
     rounds::Row,
-    statistics::Spread,
+    spread::Spread,
     text,
 };
 use crate::{programs, workspace::Workspace};
@@ -28,7 +28,7 @@ const CASES: [(&str, &str, u32, u32, f64); 3] = [
 
 /// Runs the benchmark; builds no more than what it measures.
 pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
-    let program = programs::planner(workspace)?;
+    let program = programs::shared_example(workspace, "bench_plan")?;
     let mut report =
         Report { name: "plan", file: "plan", about: ABOUT, machine: machine::facts(), ..Report::default() };
     let (rounds, epochs) = if quick { (1, 2) } else { (5, 100) };

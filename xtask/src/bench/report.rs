@@ -94,7 +94,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{checks::Required, process::Answer, statistics::Spread};
+    use crate::bench::{checks::Required, process::Answer, spread::Spread};
 
     fn example() -> Report {
         let mut report = Report {

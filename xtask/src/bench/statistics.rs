@@ -1,83 +1,79 @@
-//! Medians and spreads. Wall times on shared machines have long tails, so nothing here is a mean.
+//! `bench statistics`: how often verdicts on made-up studies are wrong. Not a matter of time: the same numbers come out on every
+//! machine.
 
-/// The middle of some values, and how far they lie apart.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
-    /// The smallest.
-    pub low: f64,
-    /// The middle one, or the mean of the two in the middle.
-    pub median: f64,
-    /// The largest.
-    pub high: f64,
-}
+use std::process::Command;
 
-impl Spread {
-    /// Of one value or more; not a number if there is none, or if one of them is not a number.
-    pub fn of(values: &[f64]) -> Self {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        if sorted.is_empty() || sorted.iter().any(|value| value.is_nan()) {
-            return Self::one(f64::NAN);
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::{
+    checks::Required::AtMost,
+    machine,
+    report::{Report, Table},
+    spread::Spread,
+};
+use crate::{command, command::headline, programs, workspace::Workspace};
+
+const ABOUT: &str = "Made-up studies with two arms, paired seeds, and 150 patients with one to four images each, the same patients for \
+                     every seed. How often a difference is called where there is none (5 % are wanted), and how often the 95 % \
+                     interval holds the true difference where there is one. The exact sign-flip test over seeds is shown beside: it \
+                     takes the patients as given, so where they are what varies it is wrong far more often, and few seeds never \
+                     reach 5 %. `shared/examples/bench_statistics.rs` says what a study is made of.";
+/// Studies of each kind; with so many, chance alone moves a share of 5 % by 0.3 points.
+const STUDIES: u32 = 5000;
+/// How far a share may be from the one that is wanted.
+const TOLERANCE: f64 = 0.015;
+/// For these numbers of seeds it is required; it is shown for others too.
+const REQUIRED: [u64; 3] = [3, 5, 8];
+
+/// Runs the benchmark; builds no more than what it runs.
+pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
+    let program = programs::shared_example(workspace, "bench_statistics")?;
+    headline("Making up studies (some minutes)");
+    let studies = if quick { 50 } else { STUDIES };
+    let text = command::output(Command::new(&program).arg(studies.to_string()))?;
+    let rows: Vec<Value> =
+        text.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("not JSON lines")?;
+    ensure!(!rows.is_empty(), "{} printed nothing", program.display());
+    let mut report =
+        Report { name: "statistics", file: "statistics", about: ABOUT, machine: machine::facts(), ..Report::default() };
+    let head = vec![
+        "what varies",
+        "score",
+        "seeds",
+        "false alarms",
+        "of the sign-flip test",
+        "coverage",
+        "mean width",
+        "difference",
+        "found",
+    ];
+    let mut table = Table { heading: format!("{studies} studies of each kind"), head, rows: Vec::new() };
+    for row in rows {
+        let word = |name: &str| row[name].as_str().map(str::to_owned).with_context(|| format!("{name} is missing"));
+        let figure = |name: &str| row[name].as_f64().with_context(|| format!("{name} is missing"));
+        let (kind, score, seeds) = (word("kind")?, word("score")?, row["seeds"].as_u64().context("seeds are missing")?);
+        let (alarms, coverage) = (figure("false_alarms")?, figure("coverage")?);
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        table.rows.push(vec![
+            kind.clone(),
+            score.clone(),
+            seeds.to_string(),
+            percent(alarms),
+            percent(figure("false_alarms_sign_flip")?),
+            percent(coverage),
+            format!("{:.3}", figure("mean_width")?),
+            format!("{:.3}", figure("true_difference")?),
+            percent(figure("power")?),
+        ]);
+        if REQUIRED.contains(&seeds) {
+            for (what, share, wanted) in [("false alarms", alarms, 0.05), ("coverage", coverage, 0.95)] {
+                let figure = format!("{what}, how far from {}: {kind}, {score}, {seeds} seeds", percent(wanted));
+                report.checks.require(&figure, AtMost(TOLERANCE), Spread::one((share - wanted).abs()), true);
+            }
         }
-        let middle = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
-        Self { low: sorted[0], median, high: sorted[sorted.len() - 1] }
+        report.keep_fact(&format!("{kind}, {score}, {seeds} seeds"), "ceteris", row);
     }
-
-    /// A single measurement.
-    pub fn one(value: f64) -> Self {
-        Self { low: value, median: value, high: value }
-    }
-}
-
-/// `ours[i] / theirs[i]` for neighbours, the values of one round. Rounds that one side lacks are left out.
-pub fn ratios(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
-    ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect()
-}
-
-/// The largest relative difference between two lists; infinite if they are empty, of different length or not finite.
-pub fn largest_difference(ours: &[f64], theirs: &[f64]) -> f64 {
-    if ours.is_empty() || ours.len() != theirs.len() {
-        return f64::INFINITY;
-    }
-    let difference = |(ours, theirs): (&f64, &f64)| {
-        let difference = (ours - theirs).abs() / theirs.abs().max(f64::MIN_POSITIVE);
-        if difference.is_finite() { difference } else { f64::INFINITY }
-    };
-    ours.iter().zip(theirs).map(difference).fold(0.0, f64::max)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_of_an_even_number_of_values_lies_between_the_middle_two() {
-        assert_eq!(Spread::of(&[4.0, 1.0, 3.0]), Spread { low: 1.0, median: 3.0, high: 4.0 });
-        assert_eq!(Spread::of(&[4.0, 1.0, 3.0, 2.0]), Spread { low: 1.0, median: 2.5, high: 4.0 });
-    }
-
-    #[test]
-    fn nothing_and_not_a_number_have_no_median() {
-        assert!(Spread::of(&[]).median.is_nan());
-        assert!(Spread::of(&[1.0, f64::NAN]).median.is_nan());
-    }
-
-    #[test]
-    fn a_ratio_is_one_of_neighbours() {
-        // The machine became twice as slow after the first round: the ratio stays.
-        assert_eq!(ratios(&[10.0, 5.0], &[5.0, 2.5]), [2.0, 2.0]);
-        assert_eq!(ratios(&[10.0, 5.0], &[5.0]), [2.0]);
-    }
-
-    #[test]
-    fn lists_that_cannot_be_compared_are_infinitely_different() {
-        assert_eq!(largest_difference(&[1.0, 2.5], &[1.0, 2.0]), 0.25);
-        assert_eq!(largest_difference(&[], &[]), f64::INFINITY);
-        assert_eq!(largest_difference(&[1.0], &[1.0, 2.0]), f64::INFINITY);
-        assert_eq!(largest_difference(&[f64::NAN], &[1.0]), f64::INFINITY);
-        assert_eq!(largest_difference(&[f64::INFINITY], &[f64::INFINITY]), f64::INFINITY);
-        assert_eq!(largest_difference(&[0.0], &[0.0]), 0.0);
-    }
+    report.tables.push(table);
+    Ok(report)
 }

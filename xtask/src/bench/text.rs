@@ -1,6 +1,6 @@
 //! Numbers and tables as people read them.
 
-use super::statistics::Spread;
+use super::spread::Spread;
 
 /// Four digits that matter, and no more zeros than are needed.
 pub fn number(value: f64) -> String {

@@ -11,7 +11,7 @@ use super::{
     process::{Launch, Once, Process, numbers},
     report::{Report, Table},
     rounds::{self, Row, Turn, interleave, rates, unit_seconds},
-    statistics::{Spread, largest_difference, ratios},
+    spread::{Spread, largest_difference, ratios},
     text,
 };
 

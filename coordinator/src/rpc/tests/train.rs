@@ -57,7 +57,7 @@ async fn a_trained_experiment_is_watched_compared_and_looked_into() {
     assert!(compared.arms.iter().flat_map(|arm| &arm.runs).all(|run| run.epochs_trained == 2));
     let contrast = &compared.contrasts[0];
     assert_eq!(
-        (contrast.mean_difference, contrast.sign_flip_p, contrast.verdict),
+        (contrast.difference.mean_difference, contrast.difference.sign_flip_p, contrast.verdict),
         (0.5, Some(0.5), Verdict::Inconclusive)
     );
 
