@@ -11,6 +11,7 @@ mod contact_sheet;
 mod context;
 mod failure;
 mod output;
+mod predictions_file;
 mod progress;
 mod render;
 mod service;

@@ -146,3 +146,52 @@ fn a_preview_of_a_folder_is_a_picture_that_is_not_overwritten() {
     insta::assert_snapshot!(preview("sheet.jpeg", &[]));
     insta::assert_snapshot!(preview("other.png", &["weak"]));
 }
+
+/// A file of predictions of twenty samples, four seeds; `shift` is what a positive one has more.
+fn predictions(folder: &Path, name: &str, shift: f64) -> String {
+    let mut text = "sample,label,score,seed\n".to_owned();
+    for (seed, index) in (0..4).flat_map(|seed| (0..20).map(move |index| (seed, index))) {
+        let positive = index % 2;
+        let score = 0.2 + f64::from((index * 7 + seed * 5) % 20) / 50.0 + shift * f64::from(positive);
+        text += &format!("{index},{positive},{score},{seed}\n");
+    }
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("the test's folder");
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn models_that_were_trained_elsewhere_are_compared_by_their_predictions() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let old = predictions(folder.path(), "old.csv", 0.1);
+    let new = predictions(folder.path(), "new.csv", 0.3);
+    let output = ceteris(&["compare", "--predictions", &old, &new, "-o", "json", "--draws", "50"]);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+    let models: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&models["schema"], &models["budget_verified"]), (&"ceteris.models/1".into(), &false.into()));
+    assert_eq!(
+        (&models["contrasts"][0]["model"], &models["contrasts"][0]["verdict"]),
+        (&"new".into(), &"better".into())
+    );
+    let undecided = ceteris(&["compare", "--predictions", &old, &old.replace("old", "./old"), "--verdict", "-q"]);
+    assert_eq!(undecided.status.code(), Some(4), "{}", told(&undecided));
+
+    let other = folder.path().join("other.csv");
+    std::fs::write(&other, std::fs::read_to_string(&new).expect("it is written").replace("\n7,", "\nseven,"))
+        .expect("the test's folder");
+    let refused = ceteris(&["compare", "--predictions", &old, &other.to_string_lossy()]);
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(3), 0), "{}", told(&refused));
+    for arguments in [
+        &["compare"][..],
+        &["compare", "E", "--predictions", &old, &new],
+        &["compare", "--predictions", &old],
+        &["compare", "--predictions", &old, "/does/not/exist.csv"],
+        &["compare", "--predictions", &old, &new, "--metric", "auk"],
+        &["compare", "--predictions", &old, &new, "--alpha", "1"],
+        &["compare", "--predictions", &old, &new, "--margin", "0"],
+        &["compare", "E", "--margin", "0.1"],
+    ] {
+        let output = ceteris(arguments);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}: {}", told(&output));
+    }
+}

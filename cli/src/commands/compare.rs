@@ -1,4 +1,6 @@
-//! `ceteris compare`
+//! `ceteris compare`: arms of an experiment, or with `--predictions` models that were trained elsewhere.
+
+mod models;
 
 use std::collections::BTreeSet;
 
@@ -12,6 +14,10 @@ use crate::{client, context::Global, failure::Failure, output};
 ///
 /// Arms that were not trained for the same number of epochs, or that differ in more than the treatment, are refused:
 /// what can be told is printed, what is refused is listed with its reason, and the exit code is 3.
+///
+/// With --predictions models that were trained elsewhere are compared by what they predicted, each with the first file's. A file is
+/// CSV with the columns sample, label and score (the probability of the positive class), and optionally patient, seed and subgroup.
+/// All files are of the same samples and seeds. Nothing is known of their budgets, and the result says so.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
   ceteris compare kermany                     at the endpoint that the spec declares
@@ -19,29 +25,36 @@ use crate::{client, context::Global, failure::Failure, output};
   ceteris compare kermany --verdict           for scripts: did anything come out?
   ceteris compare kermany -o json | jq '.arms[] | {name, auc: .summary.test.auc.mean}'
   ceteris compare kermany -o csv > runs.csv
+  ceteris compare --predictions old.csv new.csv --metric auc --margin 0.01
 
 Exit codes: 0 printed · 3 refused as not comparable · 4 with --verdict: a contrast is inconclusive.
 Without --verdict an inconclusive comparison exits with 0: it was made, and that is its result.")]
 pub struct Options {
     /// Its id, the beginning of one, or a name (the newest of that name).
-    pub experiment: String,
+    #[arg(required_unless_present = "predictions", conflicts_with = "predictions")]
+    pub experiment: Option<String>,
     /// Read all runs at this epoch instead of the endpoint.
-    #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "predictions")]
     pub at: Option<u32>,
     /// Compare what is not comparable, with a warning over every table.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "predictions")]
     pub exploratory: bool,
     /// Exit with 4 where a contrast is inconclusive.
     #[arg(long)]
     pub verdict: bool,
+    #[command(flatten)]
+    models: models::ModelOptions,
 }
 
 impl Options {
     /// # Errors
     /// When arms are refused as not comparable, when `--verdict` finds none, or when the coordinator cannot be asked.
     pub async fn run(self, global: &Global) -> Result<(), Failure> {
+        if !self.models.predictions.is_empty() {
+            return self.models.run(global, self.verdict);
+        }
         let request = v1::CompareRequest {
-            experiment: self.experiment,
+            experiment: self.experiment.unwrap_or_default(),
             at: self.at.unwrap_or_default(),
             exploratory: self.exploratory,
         };

@@ -7,19 +7,20 @@ use ceteris::import::summary::{
 };
 use ceteris_shared::{
     checkpoint::Environment,
+    compare::{PredictedModel, Prediction, Rules, compare_models},
     dataset::Split,
     digest::Digest,
     document::{
         Checkpoint, Checkpoints, Comparison, ComparisonArm, ComparisonRun, Contrast, Dataset, Datasets, Difference,
         EndpointRule, Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, FieldDifference, Live, Metrics,
-        NamedDigest, Pair, Plan, Reason, Refusal, RefusedField, Run, RunSpent, Scores, SegmentRow, SegmentState,
-        SeriesPoint, Spread, State, Summary, Timestamp, Uncertainty, Verdict, Weights, WeightsEntry, Worker,
-        WorkerAttempt, WorkerState, Workers,
+        Models, NamedDigest, Pair, Plan, Reason, Refusal, RefusedField, Run, RunSpent, Scores, SegmentRow,
+        SegmentState, SeriesPoint, Spread, State, Summary, Timestamp, Uncertainty, Verdict, Weights, WeightsEntry,
+        Worker, WorkerAttempt, WorkerState, Workers,
     },
     ids::{Attempt, Epoch, ExperimentId, RunId, SegmentId, WorkerId},
     lineage::LineageKey,
     plan::{self, Pins},
-    spec::{self, Arch, Correction, Endpoint, ExperimentSpec, Format},
+    spec::{self, Arch, Compare, Correction, Endpoint, ExperimentSpec, Format, Score},
     trainer::FailureCause,
 };
 use uuid::Uuid;
@@ -429,4 +430,27 @@ pub fn import() -> Import {
         refused: vec![refused("train/NORMAL/x.jpg", "it is empty"), refused("val/y.dcm", "it is DICOM")],
         narrow_range: vec!["train/NORMAL/z.png".to_owned()],
     }
+}
+
+/// Two models of twelve samples of nine patients, with three seeds.
+pub fn models() -> Models {
+    let predictions = |shift: f64| {
+        let one = move |(seed, index): (u64, u32)| {
+            let positive = index % 2 == 1;
+            let noise = f64::from((index * 7 + 3 * seed as u32) % 12) / 30.0;
+            Prediction {
+                sample: format!("{index:02}.png"),
+                patient: Some(format!("p{}", index % 9)),
+                label: if positive { "PNEUMONIA" } else { "NORMAL" }.to_owned(),
+                score: 0.3 + noise + if positive { shift } else { 0.0 },
+                seed,
+                subgroup: Some(if index < 8 { "AP" } else { "PA" }.to_owned()),
+            }
+        };
+        (0..3).flat_map(|seed| (0..12).map(move |index| (seed, index))).map(one).collect::<Vec<Prediction>>()
+    };
+    let model = |name: &str, shift| PredictedModel { name: name.to_owned(), predictions: predictions(shift) };
+    let compare = Compare { margin: Some(0.02), ..Compare::default() };
+    let rules = Rules { metric: Score::Auc, threshold: 0.5, positive: None, compare, draws: 200 };
+    compare_models(&[model("old", 0.05), model("new", 0.2)], &rules).expect("they are of the same samples")
 }

@@ -7,6 +7,7 @@ pub mod experiment;
 mod fetched;
 #[cfg(test)]
 pub mod fixtures;
+mod models;
 mod plan;
 mod preview;
 mod storage;
@@ -27,6 +28,14 @@ fn score(value: Option<f64>) -> String {
 /// A difference with its sign, to four decimals.
 fn difference(value: f64) -> String {
     format!("{value:+.4}")
+}
+
+/// A p-value to four decimals: what is smaller is said to be.
+fn p_value(value: Option<f64>) -> String {
+    match value {
+        Some(p) if p < 1e-4 => "<0.0001".to_owned(),
+        p => score(p),
+    }
 }
 
 /// A number for CSV: all its digits, empty where undefined.

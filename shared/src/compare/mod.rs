@@ -10,6 +10,7 @@
 mod check;
 mod contrast;
 mod difference;
+mod models;
 mod score;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use crate::{
 };
 
 pub use contrast::{pairs_for_significance, planned_contrasts};
+pub use models::{ModelsError, PredictedModel, Prediction, Rules, compare_models};
 pub use score::{Patients, Predicted, influence, label, score, summarize};
 pub use treatment::treatment;
 

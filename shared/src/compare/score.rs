@@ -97,7 +97,7 @@ pub fn score(predicted: &Predicted, rule: Threshold) -> Metrics {
 
 /// The scores of one set of predictions. With two classes and no threshold nothing is called, so what follows from
 /// decisions is undefined.
-fn scores(labelled: &Labelled, threshold: Option<f64>) -> Scores {
+pub(super) fn scores(labelled: &Labelled, threshold: Option<f64>) -> Scores {
     let confusion = match labelled.positive() {
         Some(_) => threshold.and_then(|threshold| Confusion::at_threshold(labelled, threshold)),
         None => Some(Confusion::most_probable(labelled)),

@@ -8,6 +8,7 @@ mod catalog;
 mod comparison;
 mod difference;
 mod experiment;
+mod models;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,10 @@ pub use difference::{Difference, Pair, Uncertainty};
 pub use experiment::{
     Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, Ledger, Live, NamedDigest, Run, RunSpent,
     SegmentRow, SegmentState, SeriesPoint, State, standing,
+};
+pub use models::{
+    BootstrapInterval, DelongTest, McnemarTest, Model, ModelContrast, ModelDifference, ModelSeed, ModelSummary, Models,
+    Scope, SeedTests, Subgroup,
 };
 pub use plan::{PinState, Pinned, Plan, PlanArm, PlanContrast, Unresolved};
 
@@ -97,6 +102,7 @@ schemas! {
     Garbage = "ceteris.gc/1",
     Storage = "ceteris.storage/1",
     Verification = "ceteris.verification/1",
+    Models = "ceteris.models/1",
 }
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z; written in JSON as RFC 3339 in UTC.

@@ -8,13 +8,13 @@ use serde_json::json;
 use super::*;
 use crate::{
     checkpoint::{Environment, Part, Role},
-    compare::{self, Input, Outcome, Predicted, RunFacts},
+    compare::{self, Input, Outcome, Predicted, PredictedModel, Prediction, Rules, RunFacts, compare_models},
     dataset::Split,
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, RunId, SegmentId, WorkerId},
     lineage::LineageKey,
     plan::{self, Pins},
-    spec::{Arch, ExperimentSpec, Format, Threshold, parse},
+    spec::{Arch, Compare, ExperimentSpec, Format, Score, Threshold, parse},
     stats::{Clusters, Labelled},
 };
 
@@ -360,6 +360,31 @@ fn storage() -> Storage {
     }
 }
 
+/// Two models of four samples, with one seed.
+fn models() -> Models {
+    let model = |name: &str, scores: [f64; 4]| {
+        let one = |(index, score): (usize, f64)| Prediction {
+            sample: format!("{index}.png"),
+            patient: None,
+            label: ["NORMAL", "PNEUMONIA"][index % 2].to_owned(),
+            score,
+            seed: 0,
+            subgroup: None,
+        };
+        let predictions = scores.into_iter().enumerate().map(one).collect();
+        PredictedModel { name: name.to_owned(), predictions }
+    };
+    let (metric, threshold, compare) = (Score::Auc, 0.5, Compare::default());
+    let rules = Rules { metric, threshold, positive: None, compare, draws: 100 };
+    let (old, new) = (model("old", [0.25, 0.5, 0.625, 0.75]), model("new", [0.25, 0.75, 0.375, 0.875]));
+    let mut models = compare_models(&[old, new], &rules).expect("of the same samples");
+    // One of each is enough to see what is in them.
+    models.models.truncate(1);
+    models.models[0].summary.retain(|score, _| score == "auc");
+    models.contrasts[0].differences.retain(|score, _| score == "auc");
+    models
+}
+
 fn pretty<T: Document>(document: &T) -> (String, String) {
     assert_eq!(T::from_json(&document.to_json()).as_ref().map(Document::to_json), Ok(document.to_json()));
     (T::SCHEMA.to_owned(), serde_json::to_string_pretty(document).expect("a document"))
@@ -380,6 +405,7 @@ fn examples() -> Vec<(String, String)> {
         pretty(&verification()),
         pretty(&garbage()),
         pretty(&storage()),
+        pretty(&models()),
     ]
 }
 

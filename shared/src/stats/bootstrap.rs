@@ -10,7 +10,7 @@ use crate::{
     seed::{Purpose, draw},
 };
 
-/// Draws of an interval.
+/// Draws of an interval, if nothing else is asked for.
 pub const BOOTSTRAP_DRAWS: u32 = 2000;
 
 /// What the bootstrap found.
@@ -28,42 +28,57 @@ pub struct Bootstrapped {
     pub undefined: u32,
 }
 
-/// Draws `seeds` seeds and `patients` clusters again and again. `value` is asked for the value of a seed, all patients counting as
-/// often as their weight says. Undefined where half of the draws or more are.
+/// Draws `seeds` seeds and `patients` clusters again and again, `draws` times. `values` is asked for the scores of a seed, all patients
+/// counting as often as their weight says; it gives as many each time. Of each score, undefined where half of the draws or more are.
 pub fn bootstrap(
     seeds: usize,
     patients: usize,
+    draws: u32,
     confidence: f64,
-    value: impl Fn(usize, &[u32]) -> Option<f64>,
-) -> Option<Bootstrapped> {
-    if seeds == 0 || patients == 0 {
-        return None;
-    }
+    values: impl Fn(usize, &[u32]) -> Vec<Option<f64>>,
+) -> Vec<Option<Bootstrapped>> {
     let once: Vec<u32> = vec![1; patients];
-    let unchanged: Vec<Option<f64>> = (0..seeds).map(|seed| value(seed, &once)).collect();
-    let (mut both, mut of_seeds, mut of_patients) = (Vec::new(), Vec::new(), Vec::new());
-    for index in 0..BOOTSTRAP_DRAWS {
-        let mut draws = draw(0, Epoch(0), u64::from(index), Purpose::Resample);
-        let drawn: Vec<usize> = (0..seeds).map(|_| draws.below(seeds as u64) as usize).collect();
+    let unchanged: Vec<Vec<Option<f64>>> = (0..seeds).map(|seed| values(seed, &once)).collect();
+    let Some(first) = unchanged.first().filter(|_| patients > 0) else { return Vec::new() };
+    let mut all: Vec<Drawn> = vec![Drawn::default(); first.len()];
+    for index in 0..draws {
+        let mut random = draw(0, Epoch(0), u64::from(index), Purpose::Resample);
+        let drawn: Vec<usize> = (0..seeds).map(|_| random.below(seeds as u64) as usize).collect();
         let mut weights = vec![0; patients];
-        (0..patients).for_each(|_| weights[draws.below(patients as u64) as usize] += 1);
-        let values: Vec<Option<f64>> = (0..seeds).map(|seed| value(seed, &weights)).collect();
-        both.extend(mean(drawn.iter().map(|&seed| values[seed])));
-        of_seeds.extend(mean(drawn.iter().map(|&seed| unchanged[seed])));
-        of_patients.extend(mean(values.iter().copied()));
+        (0..patients).for_each(|_| weights[random.below(patients as u64) as usize] += 1);
+        let here: Vec<Vec<Option<f64>>> = (0..seeds).map(|seed| values(seed, &weights)).collect();
+        for (score, of) in all.iter_mut().enumerate() {
+            of.both.extend(mean(drawn.iter().map(|&seed| here[seed][score])));
+            of.seeds.extend(mean(drawn.iter().map(|&seed| unchanged[seed][score])));
+            of.patients.extend(mean(here.iter().map(|values| values[score])));
+        }
     }
-    both.sort_by(f64::total_cmp);
-    if both.len() < BOOTSTRAP_DRAWS as usize / 2 {
-        return None;
+    all.into_iter().map(|drawn| drawn.summary(draws, confidence)).collect()
+}
+
+/// What one score was in each draw in which it was defined.
+#[derive(Clone, Default)]
+struct Drawn {
+    both: Vec<f64>,
+    seeds: Vec<f64>,
+    patients: Vec<f64>,
+}
+
+impl Drawn {
+    fn summary(mut self, draws: u32, confidence: f64) -> Option<Bootstrapped> {
+        self.both.sort_by(f64::total_cmp);
+        if self.both.is_empty() || self.both.len() <= draws as usize / 2 {
+            return None;
+        }
+        let tail = (1.0 - confidence) / 2.0;
+        Some(Bootstrapped {
+            interval: [percentile(&self.both, tail), percentile(&self.both, 1.0 - tail)],
+            deviation: deviation(&self.both),
+            seed_deviation: deviation(&self.seeds),
+            patient_deviation: deviation(&self.patients),
+            undefined: draws - self.both.len() as u32,
+        })
     }
-    let tail = (1.0 - confidence) / 2.0;
-    Some(Bootstrapped {
-        interval: [percentile(&both, tail), percentile(&both, 1.0 - tail)],
-        deviation: deviation(&both),
-        seed_deviation: deviation(&of_seeds),
-        patient_deviation: deviation(&of_patients),
-        undefined: BOOTSTRAP_DRAWS - both.len() as u32,
-    })
 }
 
 fn mean(values: impl ExactSizeIterator<Item = Option<f64>>) -> Option<f64> {
@@ -100,20 +115,22 @@ mod tests {
                 weights.iter().enumerate().map(|(index, weight)| f64::from(*weight) * side(index)).sum();
             Some(of_seed + patients / 100.0)
         };
-        let found = bootstrap(4, 100, 0.95, value).expect("defined");
+        let one = || bootstrap(4, 100, BOOTSTRAP_DRAWS, 0.95, |seed, weights| vec![value(seed, weights)])[0];
+        let found = one().expect("defined");
         assert!((found.seed_deviation - 0.5).abs() < 0.02, "{found:?}");
         assert!((found.patient_deviation - 0.2).abs() < 0.01, "{found:?}");
         assert!((found.deviation - 0.29f64.sqrt()).abs() < 0.02, "{found:?}");
         assert!(found.interval[0] < -0.9 && found.interval[1] > 0.9, "{found:?}");
-        assert_eq!(bootstrap(4, 100, 0.95, value), Some(found), "the same whenever it is asked");
+        assert_eq!(one(), Some(found), "the same whenever it is asked");
     }
 
     #[test]
     fn what_is_mostly_undefined_has_no_interval() {
-        assert_eq!(bootstrap(2, 10, 0.95, |_, _| None), None);
-        assert_eq!(bootstrap(0, 10, 0.95, |_, _| Some(1.0)), None);
-        let without_first = |_: usize, weights: &[u32]| (weights[0] > 0).then_some(1.0);
-        let found = bootstrap(1, 10, 0.95, without_first).expect("mostly defined");
+        let one = |value: fn(&[u32]) -> Option<f64>| bootstrap(1, 10, 2000, 0.95, |_, weights| vec![value(weights)])[0];
+        assert_eq!(one(|_| None), None);
+        assert_eq!(bootstrap(0, 10, 2000, 0.95, |_, _| vec![Some(1.0)]), []);
+        assert_eq!(bootstrap(1, 10, 0, 0.95, |_, _| vec![Some(1.0)]), [None]);
+        let found = one(|weights| (weights[0] > 0).then_some(1.0)).expect("mostly defined");
         assert!((500..900).contains(&found.undefined), "{found:?}");
         assert_eq!((found.interval, found.deviation), ([1.0; 2], 0.0));
     }

@@ -110,8 +110,18 @@ impl Labelled {
         self.labels.iter().copied().zip(self.probabilities.chunks_exact(self.classes))
     }
 
+    /// Those of the samples at `indices`, in that order.
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        let row = |index: &usize| &self.probabilities[index * self.classes..(index + 1) * self.classes];
+        Self {
+            labels: indices.iter().map(|&index| self.labels[index]).collect(),
+            probabilities: indices.iter().flat_map(row).copied().collect(),
+            ..*self
+        }
+    }
+
     /// The probability of `class` and whether that is the true class, for each sample.
-    fn one_vs_rest(&self, class: usize) -> Vec<(f64, bool)> {
+    pub(crate) fn one_vs_rest(&self, class: usize) -> Vec<(f64, bool)> {
         self.rows().map(|(label, row)| (row[class], label as usize == class)).collect()
     }
 

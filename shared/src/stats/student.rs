@@ -45,7 +45,7 @@ pub(super) fn quantile(p: f64, df: f64) -> f64 {
 /// `P(T <= t)` for the noncentral t with noncentrality `delta`: the mean of `Φ(t·u - delta)` over `u`, the root of a
 /// chi-square with `df` degrees of freedom over `df`; by Simpson's rule.
 pub(super) fn noncentral_cdf(t: f64, df: f64, delta: f64) -> f64 {
-    const STEPS: u32 = 4000;
+    const STEPS: u32 = 1200;
     if df.is_infinite() {
         return normal_cdf(t - delta);
     }
