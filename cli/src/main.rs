@@ -12,6 +12,7 @@ mod context;
 mod failure;
 mod output;
 mod predictions_file;
+mod predictions_table;
 mod progress;
 mod render;
 mod service;

@@ -1,10 +1,10 @@
 //! The main job, end to end: import, train two arms for the same number of epochs, compare, take a checkpoint away.
 
-use std::{collections::BTreeMap, env, path::Path, process::Command};
+use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
 
 use ceteris_shared::{
     dataset::Split,
-    document::{Comparison, Document, Reason, Run, State},
+    document::{Comparison, Document, Models, Reason, Run, State},
     ids::Epoch,
 };
 use ceteris_tests::{Cluster, Images, Place, Spec, run, skip};
@@ -73,6 +73,56 @@ fn two_arms_train_for_the_same_epochs_and_are_compared() {
 
     let table = cluster.ceteris(&["compare", spec.name]).ok().stdout;
     assert!(["frozen", "finetuned", "auc"].iter().all(|word| table.to_lowercase().contains(word)), "{table}");
+}
+
+#[test]
+fn exported_predictions_give_the_same_numbers() {
+    let cluster = Cluster::with_data(&Place::Folder, Images::TINY);
+    let spec = Spec::frozen_and_finetuned();
+    // The endpoint's metric is on test, and the threshold is what `--predictions` takes.
+    let text = format!("{}\n[endpoint]\nmetric = \"test.auc\"\nthreshold = 0.5\n", spec.text());
+    cluster.ceteris(&["submit", &cluster.write("spec.toml", &text), "--follow"]).ok();
+    let path = |name: &str| cluster.folder().join(name).to_string_lossy().into_owned();
+    let files = ["frozen", "finetuned"].map(|arm| {
+        let file = path(&format!("{arm}.csv"));
+        cluster.ceteris(&["export", spec.name, &file, "--arm", arm, "--on", "test"]).ok();
+        file
+    });
+    let elsewhere: Models = cluster.document(&["compare", "--predictions", &files[0], &files[1], "--draws", "0"]);
+    let here = compare(&cluster, spec.name);
+    assert_eq!((elsewhere.samples, elsewhere.positive_class), (20, "PNEUMONIA".to_owned()));
+    for (arm, model) in here.arms.iter().zip(&elsewhere.models) {
+        let of_test = arm.runs.iter().map(|run| run.metrics.test.clone().expect("it is the endpoint"));
+        for (ours, theirs) in of_test.zip(&model.seeds) {
+            assert_eq!(
+                (ours.auc, ours.brier, ours.confusion),
+                (theirs.scores.auc, theirs.scores.brier, theirs.scores.confusion.clone())
+            );
+        }
+    }
+    let (ours, theirs) = (&here.contrasts[0].difference, &elsewhere.contrasts[0].differences["auc"].difference);
+    assert_eq!((&ours.pairs, &ours.uncertainty, ours.p), (&theirs.pairs, &theirs.uncertainty, theirs.p));
+
+    // Everything in one file: four runs, on val and test.
+    let all = path("all.parquet");
+    let noted = cluster.ceteris(&["export", spec.name, &all]).ok().stderr;
+    assert!(noted.contains("160 rows"), "{noted}");
+    let bytes = fs::read(&all).expect("it is written");
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    let early = path("early.csv");
+    cluster.ceteris(&["export", spec.name, &early, "--at", "1"]).ok();
+    let early = fs::read_to_string(early).expect("it is written");
+    assert!(early.lines().count() == 1 + 80 && !early.contains(",test,"), "test is told of at the endpoint only");
+    for (arguments, words) in [
+        (["export", spec.name, &all], vec!["exists", "--force"]),
+        (["export", spec.name, "x"], vec!["--to csv"]),
+        (["export", "nothing", "x.csv"], vec!["nothing"]),
+    ] {
+        cluster.ceteris(&arguments).refused(2, &words);
+    }
+    cluster.ceteris(&["export", spec.name, "x.csv", "--arm", "none"]).refused(2, &["frozen, finetuned"]);
+    cluster.ceteris(&["export", spec.name, "x.csv", "--on", "nih"]).refused(2, &["nih"]);
+    cluster.ceteris(&["export", spec.name, "x.csv", "--at", "4"]).refused(2, &["from 1 to 3"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod data_ls;
 pub mod data_preview;
 pub mod data_show;
 pub mod explain;
+pub mod export;
 pub mod extend;
 pub mod gc;
 pub mod logs;
@@ -57,6 +58,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Watch(options) => options.run(global).await,
         Command::Logs(options) => options.run(global).await,
         Command::Explain(options) => options.run(global).await,
+        Command::Export(options) => options.run(global).await,
         Command::Cancel(options) => options.run(global).await,
         Command::Pause(options) => options.run(global).await,
         Command::Resume(options) => options.run(global).await,

@@ -13,6 +13,7 @@ mod experiment;
 mod explain;
 mod fork;
 mod logs;
+mod predictions;
 mod storage;
 mod submit;
 #[cfg(test)]
@@ -221,6 +222,11 @@ impl coordinator_server::Coordinator for Service {
 
     async fn list_checkpoints(&self, request: Request<v1::RunRequest>) -> Answer<v1::Document> {
         answer(self.checkpoints(reference("run", &request.into_inner().run)?).await)
+    }
+
+    async fn list_predictions(&self, request: Request<v1::PredictionsRequest>) -> Answer<v1::Document> {
+        let v1::PredictionsRequest { experiment, at } = request.into_inner();
+        answer(self.predictions(reference("experiment", &experiment)?, at).await)
     }
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Answer<v1::Document> {

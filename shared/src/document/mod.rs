@@ -10,6 +10,7 @@ mod difference;
 mod experiment;
 mod models;
 mod plan;
+mod predictions;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +39,7 @@ pub use models::{
     Scope, SeedTests, Subgroup,
 };
 pub use plan::{PinState, Pinned, Plan, PlanArm, PlanContrast, Unresolved};
+pub use predictions::{PredictedRun, PredictionFile, PredictionFiles};
 
 /// A read-out with a schema name.
 pub trait Document: Serialize + DeserializeOwned {
@@ -103,6 +105,7 @@ schemas! {
     Storage = "ceteris.storage/1",
     Verification = "ceteris.verification/1",
     Models = "ceteris.models/1",
+    PredictionFiles = "ceteris.predictions/1",
 }
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z; written in JSON as RFC 3339 in UTC.

@@ -16,6 +16,7 @@ use crate::{
     plan::{self, Pins},
     spec::{Arch, Compare, ExperimentSpec, Format, Score, Threshold, parse},
     stats::{Clusters, Labelled},
+    trainer::Scored,
 };
 
 #[test]
@@ -360,6 +361,23 @@ fn storage() -> Storage {
     }
 }
 
+fn prediction_files() -> PredictionFiles {
+    let plan = planned();
+    let file = |split: Split, name: &str| PredictionFile { scored: Scored::Split(split), digest: digest(name) };
+    let run = &plan.runs[0];
+    let files = vec![file(Split::Val, "on val"), file(Split::Test, "on test")];
+    PredictionFiles {
+        experiment: EXPERIMENT,
+        name: "frozen-vs-finetuned".to_owned(),
+        at: Epoch(2),
+        budget: 2,
+        dataset: digest("kermany"),
+        external: BTreeMap::new(),
+        runs: vec![PredictedRun { run: run.id, arm: "frozen".to_owned(), seed: run.seed, files }],
+        missing: vec![plan.runs[1].id],
+    }
+}
+
 /// Two models of four samples, with one seed.
 fn models() -> Models {
     let model = |name: &str, scores: [f64; 4]| {
@@ -406,6 +424,7 @@ fn examples() -> Vec<(String, String)> {
         pretty(&garbage()),
         pretty(&storage()),
         pretty(&models()),
+        pretty(&prediction_files()),
     ]
 }
 
