@@ -2,10 +2,10 @@
 //! scores on the same samples, are made of.
 //!
 //! Areas under ROC curves have two parts, one for a cluster's positives and one for its negatives, with the corrections of
-//! DeLong et al. 1988 and Obuchowski 1997. Ratios of counts and means are linearised. What has no simple form (the area under the
-//! precision-recall curve, the calibration error) leaves out one cluster after the other (the jackknife of Tukey, 1958).
+//! DeLong et al. 1988 and Obuchowski 1997. Everything else is linearised: a sample contributes the derivative of the score by the
+//! sample's weight (Hampel, "The influence curve and its role in robust estimation", 1974). Each takes no longer than sorting.
 
-use super::{Clusters, Labelled, Weighted};
+use super::{CALIBRATION_BINS, Clusters, Labelled, calibration};
 use crate::spec::Score;
 
 /// Contributions of clusters, in their order.
@@ -80,10 +80,8 @@ pub fn influence(
     match (score, labelled.positive()) {
         (Score::Auc, Some(positive)) => area(&labelled.one_vs_rest(positive), clusters),
         (Score::Auc, None) => mean_area(labelled, clusters),
-        _ => match ratio(score, labelled, threshold) {
-            Some(samples) => linearised(&samples?, clusters),
-            None => jackknife(score, labelled, threshold, clusters),
-        },
+        (Score::PrAuc, _) => average_precision(labelled, clusters),
+        _ => linearised(&ratio(score, labelled, threshold)?, clusters),
     }
 }
 
@@ -157,12 +155,47 @@ fn mean_area(labelled: &Labelled, clusters: &Clusters) -> Option<(f64, Influence
     Some((sum / classes as f64, Influence::of_one_part(parts)?))
 }
 
+/// Average precision. What a sample with score `s` adds: if it is positive, its own precision beside the mean; and to the
+/// precision at each positive's threshold not above `s`, where it is called, too.
+fn average_precision(labelled: &Labelled, clusters: &Clusters) -> Option<(f64, Influence)> {
+    let classes = labelled.classes();
+    let ranked: Vec<usize> = labelled.positive().map_or_else(|| (0..classes).collect(), |positive| vec![positive]);
+    let mut parts = vec![0.0; clusters.count()];
+    let mut sum = 0.0;
+    for &class in &ranked {
+        let scores = labelled.one_vs_rest(class);
+        let value = super::average_precision(&scores)?;
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_unstable_by(|&a, &b| scores[a].0.total_cmp(&scores[b].0));
+        let positives_of = |ties: &[usize]| ties.iter().filter(|&&index| scores[index].1).count();
+        let positives = positives_of(&order);
+        let share = 1.0 / (positives * ranked.len()) as f64;
+        // Called, and rightly so, at the threshold of the ties that come next.
+        let (mut called, mut right) = (scores.len(), positives);
+        // Of the thresholds of positives so far: sums of 1 / called, and of precision / called.
+        let (mut inverse, mut precise) = (0.0, 0.0);
+        for ties in order.chunk_by(|&a, &b| scores[a].0 == scores[b].0) {
+            let here = positives_of(ties);
+            let precision = right as f64 / called as f64;
+            inverse += here as f64 / called as f64;
+            precise += here as f64 * precision / called as f64;
+            for &index in ties {
+                let own = if scores[index].1 { precision - value + inverse } else { 0.0 };
+                parts[clusters.of()[index] as usize] += (own - precise) * share;
+            }
+            called -= ties.len();
+            right -= here;
+        }
+        sum += value;
+    }
+    Some((sum / ranked.len() as f64, Influence::of_one_part(parts)?))
+}
+
 /// What a sample adds to the numerator and to the denominator, for each of the ratios whose mean the score is.
 type Ratios = Vec<Vec<(f64, f64)>>;
 
-/// The score as a mean of ratios of sums over samples. The outer `None` is for a score that is not one; the inner for one
-/// that is undefined because nothing is called.
-fn ratio(score: Score, labelled: &Labelled, threshold: Option<f64>) -> Option<Option<Ratios>> {
+/// The score as a mean of ratios of sums over samples; `None` where it is undefined because nothing is called.
+fn ratio(score: Score, labelled: &Labelled, threshold: Option<f64>) -> Option<Ratios> {
     let classes = labelled.classes();
     let call = |row: &[f64]| -> Option<usize> {
         match labelled.positive() {
@@ -179,7 +212,7 @@ fn ratio(score: Score, labelled: &Labelled, threshold: Option<f64>) -> Option<Op
         };
         classes.iter().map(|&class| of(class)).collect()
     };
-    Some(match score {
+    match score {
         Score::Accuracy => labelled
             .rows()
             .map(|(label, row)| Some((count(call(row)? == label as usize), 1.0)))
@@ -198,8 +231,21 @@ fn ratio(score: Score, labelled: &Labelled, threshold: Option<f64>) -> Option<Op
             let all: Vec<usize> = (0..classes).collect();
             decided(&all, &|is, called| (count(is && called), count(is)))
         }
-        Score::Auc | Score::PrAuc | Score::Ece => return None,
-    })
+        Score::Ece => Some(vec![calibration_gaps(labelled)]),
+        Score::Auc | Score::PrAuc => None,
+    }
+}
+
+/// What each sample adds to the gap of its bin, on the side on which the bin's gap is.
+fn calibration_gaps(labelled: &Labelled) -> Vec<(f64, f64)> {
+    let gap = |(label, row): (u32, &[f64])| {
+        let (told, came_true) = calibration::confidence(label, row);
+        (calibration::bin(told), told - f64::from(u8::from(came_true)))
+    };
+    let gaps: Vec<(usize, f64)> = labelled.rows().map(gap).collect();
+    let mut sums = [0.0; CALIBRATION_BINS];
+    gaps.iter().for_each(|(bin, gap)| sums[*bin] += gap);
+    gaps.into_iter().map(|(bin, gap)| (if sums[bin] < 0.0 { -gap } else { gap }, 1.0)).collect()
 }
 
 fn linearised(ratios: &Ratios, clusters: &Clusters) -> Option<(f64, Influence)> {
@@ -219,33 +265,27 @@ fn linearised(ratios: &Ratios, clusters: &Clusters) -> Option<(f64, Influence)> 
     Some((sum / ratios.len() as f64, Influence::of_one_part(parts)?))
 }
 
-fn jackknife(
-    score: Score,
-    labelled: &Labelled,
-    threshold: Option<f64>,
-    clusters: &Clusters,
-) -> Option<(f64, Influence)> {
-    let count = clusters.count();
-    let weighted = Weighted::new(labelled, threshold, clusters);
-    let mut weights = vec![1; count];
-    let value = weighted.score(score, &weights)?;
-    let mut without = Vec::with_capacity(count);
-    for cluster in 0..count {
-        weights[cluster] = 0;
-        without.push(weighted.score(score, &weights)?);
-        weights[cluster] = 1;
-    }
-    let mean = without.iter().sum::<f64>() / count as f64;
-    let share = (count - 1) as f64 / count as f64;
-    Some((value, Influence::of_one_part(without.into_iter().map(|left| share * (mean - left)).collect())?))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stats::{auc, strategy};
+    use crate::stats::{Weighted, auc, strategy};
+
+    /// The variance by leaving out one cluster after the other (Tukey, 1958).
+    fn jackknife(score: Score, labelled: &Labelled, clusters: &Clusters) -> Option<f64> {
+        let count = clusters.count();
+        let weighted = Weighted::new(labelled, Some(0.5), clusters);
+        let without = |cluster: usize| {
+            let mut weights = vec![1; count];
+            weights[cluster] = 0;
+            weighted.score(score, &weights)
+        };
+        let without: Vec<f64> = (0..count).map(without).collect::<Option<_>>()?;
+        let mean = without.iter().sum::<f64>() / count as f64;
+        let squares = without.iter().map(|left| (left - mean).powi(2)).sum::<f64>();
+        Some(squares * (count - 1) as f64 / count as f64)
+    }
 
     proptest! {
         #[test]
@@ -279,11 +319,10 @@ mod tests {
             let labelled = Labelled::of_scores(rows.iter().map(|row| row.0).collect(), &scores).expect("well-formed");
             let clusters = Clusters::singletons(rows.len());
             prop_assume!(auc(&labelled.one_vs_rest(1)).is_some());
-            for score in [Score::Auc, Score::Accuracy, Score::Brier, Score::F1] {
+            for score in [Score::Auc, Score::Accuracy, Score::Brier, Score::F1, Score::PrAuc] {
                 let closed = influence(score, &labelled, Some(0.5), &clusters);
-                let left_out = jackknife(score, &labelled, Some(0.5), &clusters);
-                if let (Some((_, closed)), Some((_, left_out))) = (closed, left_out) {
-                    let (closed, left_out) = (closed.variance(), left_out.variance());
+                if let (Some((_, closed)), Some(left_out)) = (closed, jackknife(score, &labelled, &clusters)) {
+                    let closed = closed.variance();
                     prop_assert!((closed - left_out).abs() <= 0.15 * closed + 1e-12, "{score:?}: {closed} {left_out}");
                 }
             }
