@@ -13,6 +13,10 @@
 
 use super::{Influence, student};
 
+/// Values that lie within this part of the largest one are equal: rounding in what mathematically ties must not become a variance
+/// so small that the mean looks certain.
+const RELATIVE_TIE: f64 = 1e-12;
+
 /// A mean over seeds with its uncertainty over seeds and patients.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
@@ -51,7 +55,10 @@ pub fn crossed(values: &[f64], influences: &[Influence]) -> Option<Estimate> {
     }
     let all = influences.iter().fold(first.zero(), |sum, influence| sum.plus(influence)).variance();
     let patient_variance = ((all - own) / (n * (n - 1.0))).max(0.0);
-    let seed_variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    let varies = values.iter().any(|value| (value - mean).abs() > RELATIVE_TIE * largest);
+    let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+    let seed_variance = if varies { squares / (n - 1.0) } else { 0.0 };
     let degrees_of_freedom = match seed_variance / n {
         of_seeds if of_seeds > 0.0 => (n - 1.0) * ((of_seeds + patient_variance) / of_seeds).powi(2),
         _ => f64::INFINITY,

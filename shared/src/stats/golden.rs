@@ -1,8 +1,146 @@
-//! The same predictions scored by scikit-learn 1.9: `roc_auc_score`, `log_loss`, `confusion_matrix`, `accuracy_score`,
-//! `precision_score`, `recall_score`, `f1_score` (macro averages for three classes), `roc_curve`.
+//! Every statistic held against other people's programs: scikit-learn, statsmodels, SciPy and MLstatkit, and papers' formulas written
+//! out where none of them has it. `golden/generate.py` makes `golden/cases.json`; what was `None` there must be `None` here.
+//!
+//! Two cases are written out here, the same predictions scored by scikit-learn 1.9: `roc_auc_score`, `log_loss`,
+//! `confusion_matrix`, `accuracy_score`, `precision_score`, `recall_score`, `f1_score` (macro averages for three classes),
+//! `roc_curve`.
+
+mod areas;
+mod calibration;
+mod decisions;
+mod means;
+mod planning;
+mod scores;
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use serde::Deserialize;
 
 use super::*;
-use crate::spec::Threshold;
+use crate::spec::{Score, Threshold};
+
+/// What two programs may differ by, relative to the expected value: rounding alone.
+const RELATIVE: f64 = 1e-9;
+/// The same, absolute, for sums of numbers up to 1 that come to 0 or nearly: a difference of equal parts, or the epsilon by which
+/// scikit-learn's `log_loss` clips a probability of 1.
+const ROUNDING: f64 = 4.0 * f64::EPSILON;
+
+/// What generate.py has written.
+#[derive(Deserialize)]
+struct Cases {
+    binary: Vec<Binary>,
+    rows: Vec<Rows>,
+    crossed: Vec<means::Crossed>,
+    t: Vec<means::TTest>,
+    sign_flip: Vec<means::SignFlip>,
+    many_sign_flips: Vec<means::SignFlip>,
+    over_seeds: Vec<means::OverSeeds>,
+    bootstrap: Vec<means::Resampled>,
+    holm: Vec<planning::Family>,
+    power: Vec<planning::Study>,
+    student: Vec<planning::Tail>,
+    mcnemar: Vec<(u64, u64, f64)>,
+}
+
+fn cases() -> Cases {
+    serde_json::from_str(include_str!("golden/cases.json")).expect("generate.py writes what is read here")
+}
+
+/// A value for each score; `None` where it is undefined.
+type ByScore = BTreeMap<Score, Option<f64>>;
+
+/// Two models on the same samples of two classes.
+#[derive(Deserialize)]
+struct Binary {
+    labels: Vec<u32>,
+    scores: Vec<f64>,
+    second: Vec<f64>,
+    clusters: Vec<u32>,
+    threshold: f64,
+    /// How often each cluster counts in `weighted` and `weighted_slope`.
+    weights: Vec<u32>,
+    expected: ByScore,
+    weighted: ByScore,
+    variances: ByScore,
+    confusion: Vec<Vec<u64>>,
+    youden: Option<f64>,
+    f1: Option<f64>,
+    delong: Option<areas::Expected>,
+    clustered: Option<areas::Expected>,
+    mcnemar: (u64, u64, f64),
+    recalibration: Option<[f64; 2]>,
+    weighted_slope: Option<f64>,
+}
+
+impl Binary {
+    fn labelled(&self) -> Labelled {
+        Labelled::of_scores(self.labels.clone(), &self.scores).expect("well-formed")
+    }
+
+    fn clusters(&self) -> Clusters {
+        of(&self.clusters)
+    }
+}
+
+/// Two to four classes, kept as f32.
+#[derive(Deserialize)]
+struct Rows {
+    classes: usize,
+    labels: Vec<u32>,
+    probabilities: Vec<f32>,
+    clusters: Vec<u32>,
+    expected: ByScore,
+    variances: ByScore,
+    confusion: Vec<Vec<u64>>,
+    recalibration: Option<[f64; 2]>,
+}
+
+impl Rows {
+    fn labelled(&self) -> Labelled {
+        Labelled::new(self.classes, self.labels.clone(), self.probabilities.clone()).expect("well-formed")
+    }
+}
+
+/// Clusters that are numbered as they come.
+fn of(clusters: &[u32]) -> Clusters {
+    let named = Clusters::named(clusters.iter().copied().map(Some));
+    assert_eq!(named.of(), clusters);
+    named
+}
+
+/// Comparisons of one test: all are made before any is reported.
+#[derive(Default)]
+struct Checks {
+    made: usize,
+    wrong: Vec<String>,
+}
+
+impl Checks {
+    fn same<T: PartialEq + Debug>(&mut self, what: &str, case: usize, found: T, expected: T) {
+        self.made += 1;
+        if found != expected {
+            self.wrong.push(format!("{what} of case {case}: {found:?} is not {expected:?}"));
+        }
+    }
+
+    /// Within [`RELATIVE`] of what is expected, or `absolute`.
+    fn near(&mut self, what: &str, case: usize, found: Option<f64>, expected: Option<f64>, absolute: f64) {
+        self.made += 1;
+        let close = match (found, expected) {
+            (Some(found), Some(expected)) => (found - expected).abs() <= (RELATIVE * expected.abs()).max(absolute),
+            (found, expected) => found == expected,
+        };
+        if !close {
+            self.wrong.push(format!("{what} of case {case}: {found:?} is not {expected:?}"));
+        }
+    }
+
+    /// Nothing was wrong, and no fewer comparisons were made than there should be.
+    fn finish(self, at_least: usize) {
+        assert!(self.wrong.is_empty(), "{} of {}:\n{}", self.wrong.len(), self.made, self.wrong.join("\n"));
+        assert!(self.made >= at_least, "only {} comparisons", self.made);
+    }
+}
 
 fn near(found: Option<f64>, expected: f64) {
     assert!(found.is_some_and(|found| (found - expected).abs() < 1e-7), "{found:?} is not {expected}");

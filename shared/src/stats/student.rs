@@ -3,12 +3,29 @@
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 use statrs::function::gamma::ln_gamma;
 
+/// More degrees of freedom than this are many. There ln Γ is the difference of large numbers, and its expansion is exact.
+const MANY: f64 = 1e3;
+
 /// `P(T <= t)` with `df` degrees of freedom, more than 0; infinitely many are the normal distribution.
 pub(super) fn cdf(t: f64, df: f64) -> f64 {
-    match StudentsT::new(0.0, 1.0, df) {
-        Ok(student) if df < 1e9 => student.cdf(t),
-        _ => normal_cdf(t),
+    if df > MANY {
+        return normal_cdf(as_normal(t, df));
     }
+    StudentsT::new(0.0, 1.0, df).map_or_else(|_| normal_cdf(t), |student| student.cdf(t))
+}
+
+/// The normal deviate whose tail is that of `t`, for many degrees of freedom (Hill, Algorithm 395, Communications of the ACM 1970).
+fn as_normal(t: f64, df: f64) -> f64 {
+    if df.is_infinite() {
+        return t;
+    }
+    let a = df - 0.5;
+    let b = 48.0 * a * a;
+    let square = a * (t * t / df).ln_1p();
+    let z = square.sqrt().copysign(t);
+    let second =
+        (((4.0 * square + 33.0) * square + 240.0) * square + 855.0) / (10.0 * b * (b + 0.8 * square * square + 100.0));
+    z + z * ((square + 3.0) / b - second)
 }
 
 /// Standard normal `P(Z <= z)`.
@@ -46,21 +63,31 @@ pub(super) fn quantile(p: f64, df: f64) -> f64 {
 /// chi-square with `df` degrees of freedom over `df`; by Simpson's rule.
 pub(super) fn noncentral_cdf(t: f64, df: f64, delta: f64) -> f64 {
     const STEPS: u32 = 1200;
-    if df.is_infinite() {
+    /// From here on `u` is 1 as far as anyone can tell.
+    const NORMAL: f64 = 1e9;
+    if df > NORMAL {
         return normal_cdf(t - delta);
     }
-    // ln of the density of u: 2·(df/2)^(df/2) / Γ(df/2) · u^(df-1) · exp(-df·u²/2)
-    let constant = 2f64.ln() + df / 2.0 * (df / 2.0).ln() - ln_gamma(df / 2.0);
-    let density = |u: f64| if u > 0.0 { (constant + (df - 1.0) * u.ln() - df * u * u / 2.0).exp() } else { 0.0 };
+    // ln of the density of u = 1 + e: 2·(df/2)^(df/2) / Γ(df/2) · u^(df-1) · exp(-df·u²/2)
+    let half = df / 2.0;
+    // (df/2)·ln(df/2) - df/2 - ln Γ(df/2), of many by Stirling's series.
+    let of_gamma = if df > MANY {
+        (half / std::f64::consts::TAU).ln() / 2.0 - 1.0 / (12.0 * half) + 1.0 / (360.0 * half.powi(3))
+    } else {
+        half * half.ln() - half - ln_gamma(half)
+    };
+    let constant = 2f64.ln() + of_gamma;
+    let density =
+        |e: f64| if e > -1.0 { (constant + (df - 1.0) * e.ln_1p() - df * (e + e * e / 2.0)).exp() } else { 0.0 };
     // u has mean near 1 and standard deviation near 1/√(2·df); with few degrees of freedom the density near 0 counts.
     let spread = 12.0 / (2.0 * df).sqrt();
-    let (low, high) = ((1.0 - spread).max(0.0), 1.0 + spread);
-    // The substitution u = low + x² makes the integrand smooth at 0 also where df < 2.
+    let (low, high) = ((-spread).max(-1.0), spread);
+    // The substitution e = low + x² makes the integrand smooth at u = 0 also where df < 2.
     let width = (high - low).sqrt() / f64::from(STEPS);
     let at = |index: u32| {
         let x = f64::from(index) * width;
-        let u = low + x * x;
-        normal_cdf(t * u - delta) * density(u) * 2.0 * x
+        let e = low + x * x;
+        normal_cdf(t * (1.0 + e) - delta) * density(e) * 2.0 * x
     };
     let inner: f64 = (1..STEPS).map(|index| at(index) * if index % 2 == 1 { 4.0 } else { 2.0 }).sum();
     ((at(0) + inner + at(STEPS)) * width / 3.0).clamp(0.0, 1.0)
