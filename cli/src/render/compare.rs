@@ -280,6 +280,12 @@ fn contrast(contrast: &Contrast) -> String {
     let mut text = format!("{} against {}, {}: {verdict}\n", contrast.arm, contrast.baseline, contrast.metric);
     text += &format!("  {}\n", contrast.because);
     text += &format!("  treatment: {}\n", treatment(&contrast.treatment));
+    if contrast.factors.len() > 1 {
+        text += &format!(
+            "  confounded: {} differ at once, so a difference is not any one setting's alone\n",
+            contrast.factors.join(", ")
+        );
+    }
     text + &details(&contrast.difference)
 }
 
@@ -298,9 +304,13 @@ pub(super) fn details(of: &Difference) -> String {
     if let Some(smallest) = of.minimum_detectable {
         text += &format!("  so many seeds and patients show a true difference of {smallest:.4} with probability 0.8\n");
     }
+    const SHOWN: usize = 20;
     let pair = |pair: &Pair| format!("seed {} {}", pair.seed, difference(pair.difference));
-    text += &format!("  pairs: {}\n", of.pairs.iter().map(pair).collect::<Vec<_>>().join(", "));
-    text
+    let mut pairs: Vec<String> = of.pairs.iter().take(SHOWN).map(pair).collect();
+    if of.pairs.len() > SHOWN {
+        pairs.push(format!("and {} more", of.pairs.len() - SHOWN));
+    }
+    text + &format!("  pairs: {}\n", pairs.join(", "))
 }
 
 fn refusal(refusal: &Refusal) -> String {

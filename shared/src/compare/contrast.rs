@@ -6,7 +6,7 @@ use super::{
     ArmPair, Input, difference::difference, metric_to_read, runs_of, treatment, treatment::factors, verdict::judge,
 };
 use crate::{
-    document::{ComparisonArm, Contrast, Pair, PlanContrast, Reason, Refusal, Verdict},
+    document::{ComparisonArm, Contrast, Pair, PlanContrast, Reason, Refusal, RefusedField, Verdict},
     ids::Epoch,
     spec::{Compare, Correction, ExperimentSpec, Metric, ResolvedArm},
     stats::{Influence, pairs_needed, smallest_p},
@@ -191,8 +191,16 @@ fn metric_undefined(baseline: &ComparisonArm, arm: &ComparisonArm, metric: Metri
             baseline.name,
             arm.name
         ),
-        fields: Vec::new(),
+        fields: vec![RefusedField {
+            field: metric.to_string(),
+            values: [baseline, arm].map(|arm| (arm.name.clone(), values_of(arm, metric))).into(),
+        }],
     }
+}
+
+/// The metric of each run of an arm, as JSON.
+fn values_of(arm: &ComparisonArm, metric: Metric) -> serde_json::Value {
+    arm.runs.iter().map(|run| run.metrics.on(metric.split)?.get(metric.score)).collect()
 }
 
 /// A contrast without its verdict, which needs the whole family.
@@ -209,11 +217,15 @@ fn contrast(
     if !comparable {
         difference.sign_flip_p = None;
     }
+    let treatment = treatment(&input.plan.arms[pair.baseline], &input.plan.arms[pair.arm]);
+    let factors = factors(&treatment);
     Contrast {
         baseline: input.arm_name(pair.baseline).to_owned(),
         arm: input.arm_name(pair.arm).to_owned(),
         metric: metric_to_read(input.spec, at),
-        treatment: treatment(&input.plan.arms[pair.baseline], &input.plan.arms[pair.arm]),
+        treatment,
+        single_factor: factors.len() == 1,
+        factors,
         difference,
         verdict: Verdict::NotComparable,
         because: String::new(),

@@ -171,7 +171,7 @@ fn few_seeds_are_told_honestly() {
     inconclusive: differs by 0.25, 95 % interval -0.0965 to 0.596 over 2 seeds and 8 patients; p = 0.157 (2 seeds cannot give p below 0.5 in the exact sign-flip test); no number of seeds would show a true difference of this size with probability 0.8 on so few patients
     inconclusive: differs by 0.125, 95 % interval -1.46 to 1.71 over 2 seeds and 8 patients; p = 0.5 (2 seeds cannot give p below 0.5 in the exact sign-flip test); a true difference of this size would be shown by 18 seeds, 16 more, with probability 0.8
     inconclusive: differs by 0.0625, 95 % interval -0.289 to 0.414 over 4 seeds and 8 patients; p = 0.691 (4 seeds cannot give p below 0.125 in the exact sign-flip test); no number of seeds would show a true difference of 0.2, the margin, with probability 0.8 on so few patients
-    inconclusive: differs by 0, 95 % interval 0 to 0 over 4 seeds and 8 patients; p = 1 (4 seeds cannot give p below 0.125 in the exact sign-flip test); declare a margin to learn how many seeds would show what matters
+    inconclusive: nothing varies over seeds and patients, so nothing can be said about chance
     inconclusive: differs by 0.25, 95 % interval -0.0318 to 0.532 over 6 seeds and 8 patients; p = 0.0797 (exact sign-flip over seeds: p = 0.125); no number of seeds would show a true difference of this size with probability 0.8 on so few patients
     ");
     let three_arms = spec("[grid]\naugment = [\"none\", \"light\"]", 6);
@@ -255,8 +255,42 @@ fn refused_cases() -> Vec<(&'static str, Case, Option<u32>, Vec<Reason>)> {
             None,
             vec![Environment],
         ),
+        ("an environment of an epoch in between", elsewhere(|other| other.threads = 8), None, vec![Environment]),
+        ("another engine", elsewhere(|other| other.engine = "2".to_owned()), None, vec![Environment]),
+        ("another libtorch", elsewhere(|other| other.libtorch = "2.9.1".to_owned()), None, vec![Environment]),
+        ("another device", elsewhere(|other| other.device = "H100".to_owned()), None, vec![Environment]),
+        ("other instructions", elsewhere(|other| other.instructions = "AVX2".to_owned()), None, vec![Environment]),
+        (
+            "other determinism",
+            elsewhere(|other| other.determinism = "deterministic".to_owned()),
+            None,
+            vec![Environment],
+        ),
         ("undefined", undefined, None, vec![MetricUndefined]),
     ]
+}
+
+/// One epoch of one run was computed in another environment.
+fn elsewhere(change: fn(&mut crate::checkpoint::Environment)) -> Case {
+    Case::done(spec("", 2), 4).with("frozen", 0, |facts| change(&mut facts.environments[1]))
+}
+
+#[test]
+fn the_clean_pair_passes_and_at_least_fifteen_others_do_not() {
+    assert!(refused_cases().len() >= 15);
+    let clean = Case::done(spec("", 2), 4).at(None, false);
+    assert!(clean.refused.is_empty() && clean.contrasts.len() == 1);
+    assert_eq!(
+        (clean.contrasts[0].factors.as_slice(), clean.contrasts[0].single_factor),
+        (&["stages".to_owned()][..], true)
+    );
+    let twice =
+        "[[arm]]\nname = \"both\"\nlr = 0.01\nprecision = \"bf16\"\nstages = [{ epochs = 4, train = \"head\" }]";
+    let confounded = Case::done(spec(twice, 2), 4).at(None, false);
+    assert_eq!(
+        (confounded.contrasts[1].factors.join(" "), confounded.contrasts[1].single_factor),
+        ("lr precision".to_owned(), false)
+    );
 }
 
 #[test]
@@ -267,6 +301,7 @@ fn what_is_not_comparable_is_refused_with_its_reason() {
         let found: Vec<Reason> = comparison.refused.iter().map(|refusal| refusal.reason).collect();
         assert_eq!(found, reasons, "{name}");
         assert!(comparison.contrasts.is_empty(), "{name}: a refused contrast was made");
+        assert!(comparison.refused.iter().all(|refusal| !refusal.fields.is_empty()), "{name}: no field is named");
         let named = |arm: &&ComparisonArm| comparison.refused.iter().any(|refusal| refusal.arms.contains(&arm.name));
         let silent = |arm: &ComparisonArm| arm.runs.iter().all(|run| run.metrics == Metrics::default());
         assert!(comparison.arms.iter().filter(named).all(silent), "{name}: scores of a refused arm were told");

@@ -72,7 +72,7 @@ pub(super) fn verdict(difference: &Difference, score: Score, compare: &Compare, 
         let because = "too few patients to say how sure it is: at least 2 of each kind that the metric needs";
         return inconclusive(because.to_owned());
     };
-    let Some(p) = difference.p_corrected else {
+    let Some(p) = difference.p_corrected.filter(|_| uncertainty.standard_error > 0.0) else {
         return inconclusive("nothing varies over seeds and patients, so nothing can be said about chance".to_owned());
     };
     let measured = measured(difference, uncertainty, compare);

@@ -176,6 +176,10 @@ pub struct Contrast {
     pub metric: Metric,
     /// The fields in which they differ: the treatment.
     pub treatment: Vec<FieldDifference>,
+    /// The settings in which the two arms differ, each once: `lr`, `augment`; `stages` is how the budget is spent.
+    pub factors: Vec<String>,
+    /// Whether they differ in one setting, so that a difference in results is that setting's.
+    pub single_factor: bool,
     /// The numbers.
     #[serde(flatten)]
     pub difference: Difference,

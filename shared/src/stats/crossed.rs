@@ -41,8 +41,11 @@ pub fn crossed(values: &[f64], influences: &[Influence]) -> Option<Estimate> {
     let n = seeds as f64;
     let mean = values.iter().sum::<f64>() / n;
     let own: f64 = influences.iter().map(Influence::variance).sum();
+    let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    let unless_rounding = |variance: f64| if variance > (RELATIVE_TIE * largest).powi(2) { variance } else { 0.0 };
     if seeds == 1 {
-        let (patient_variance, standard_error) = (own, own.sqrt());
+        let patient_variance = unless_rounding(own);
+        let standard_error = patient_variance.sqrt();
         let degrees_of_freedom = f64::INFINITY;
         return Some(Estimate {
             mean,
@@ -54,8 +57,7 @@ pub fn crossed(values: &[f64], influences: &[Influence]) -> Option<Estimate> {
         });
     }
     let all = influences.iter().fold(first.zero(), |sum, influence| sum.plus(influence)).variance();
-    let patient_variance = ((all - own) / (n * (n - 1.0))).max(0.0);
-    let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    let patient_variance = unless_rounding((all - own) / (n * (n - 1.0)));
     let varies = values.iter().any(|value| (value - mean).abs() > RELATIVE_TIE * largest);
     let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
     let seed_variance = if varies { squares / (n - 1.0) } else { 0.0 };
@@ -144,6 +146,18 @@ mod tests {
         assert_eq!((estimate.seed_variance, estimate.degrees_of_freedom), (Some(0.0), f64::INFINITY));
         let single = crossed(&[value], &[one]).expect("defined");
         assert_eq!((single.seed_variance, single.degrees_of_freedom), (None, f64::INFINITY));
+    }
+
+    #[test]
+    fn rounding_is_no_variance() {
+        // Of each patient's samples two of three are called right, so no patient moves the share.
+        let labels = (0..30).map(|index| u32::from(index % 3 > 0)).collect();
+        let labelled = Labelled::of_scores(labels, &[0.9; 30]).expect("well-formed");
+        let patients = Clusters::named((0..30).map(|index| Some(index / 3)));
+        let (value, influence) = influence(Score::Accuracy, &labelled, Some(0.5), &patients).expect("defined");
+        let estimate = crossed(&[value], &[influence]).expect("defined");
+        assert_eq!((estimate.standard_error, estimate.p()), (0.0, None));
+        assert_eq!(of_seeds(&[0.8 - 0.7, 0.3 - 0.2, 0.1]).p(), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(super) fn cdf(t: f64, df: f64) -> f64 {
 
 /// The normal deviate whose tail is that of `t`, for many degrees of freedom (Hill, Algorithm 395, Communications of the ACM 1970).
 fn as_normal(t: f64, df: f64) -> f64 {
-    if df.is_infinite() {
+    if df.is_infinite() || (t * t).is_infinite() {
         return t;
     }
     let a = df - 0.5;
