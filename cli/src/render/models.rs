@@ -21,7 +21,10 @@ impl ReadOut for Models {
         let name =
             "differences from the baseline [interval], p after correction over models (exact sign-flip over seeds)";
         text += &section(name, &differences(self).text());
-        text += &section("tests of each seed, not corrected: they take the seed as given", &tests(self).text());
+        text += &section(
+            "tests of each seed, not corrected: they take the seed as given, McNemar's each sample as another patient's",
+            &tests(self).text(),
+        );
         if self.contrasts.iter().any(|contrast| !contrast.subgroups.is_empty()) {
             let name = format!("{} within subgroups, p after correction over subgroups", self.metric.name());
             text += &section(&name, &subgroups(self).text());
@@ -86,8 +89,13 @@ fn head(models: &Models) -> String {
         }
         Scope::Treatments => "what is said is about models trained in these ways with other seeds, on other patients",
     };
+    let alone = if models.patients == models.samples {
+        "each sample counts as another patient's; where it is not, intervals are too narrow\n"
+    } else {
+        ""
+    };
     format!(
-        "{} of {}, {}, {} each; positive class {}, called from {} on\n{scope}\n",
+        "{} of {}, {}, {} each; positive class {}, called from {} on\n{scope}\n{alone}",
         count(models.samples, "sample"),
         count(models.patients, "patient"),
         count(models.models.len() as u64, "model"),

@@ -23,6 +23,8 @@ pub(super) fn difference(
     let Compare { alpha, margin, correct, .. } = *compare;
     let differences: Vec<f64> = pairs.iter().map(|pair| pair.difference).collect();
     let estimate = influences.and_then(|influences| crossed(&differences, influences));
+    // What does not vary has no interval: of few patients that is chance, and no certainty.
+    let estimate = estimate.filter(|estimate| estimate.standard_error > 0.0);
     let patients = influences.and_then(|influences| influences.first()).map_or(0, Influence::clusters);
     // The largest p-value that Holm's correction lets through whatever the other contrasts show.
     let strict = if correct == Correction::Holm { alpha / family.max(1) as f64 } else { alpha };

@@ -201,7 +201,9 @@ fn add_interval(input: &Input<'_>, metric: Metric, runs: &[ComparisonRun], summa
     let influences: Option<Vec<Influence>> =
         runs.iter().map(|run| input.runs.get(&run.run)?.influence.clone()).collect();
     let estimate = values.zip(influences).and_then(|(values, influences)| crossed(&values, &influences));
-    spread.interval = estimate.map(|estimate| estimate.interval(1.0 - input.spec.compare.alpha));
+    spread.interval = estimate
+        .filter(|estimate| estimate.standard_error > 0.0)
+        .map(|estimate| estimate.interval(1.0 - input.spec.compare.alpha));
 }
 
 /// Takes the scores from arms that a refusal names and that no contrast is left for: printed next to each other they

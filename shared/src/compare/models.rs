@@ -140,8 +140,8 @@ fn summary(
         let summary = ModelSummary {
             mean: values.iter().sum::<f64>() / values.len() as f64,
             interquartile_mean: interquartile_mean(&values)?,
-            interval: estimate.map(|estimate| estimate.interval(confidence)),
-            bootstrap: resampled.get(name).map(BootstrapInterval::from),
+            interval: estimate.filter(|of| of.standard_error > 0.0).map(|of| of.interval(confidence)),
+            bootstrap: resampled.get(name).map(|found| BootstrapInterval::of(found, seeds.len())),
         };
         Some((name.to_owned(), summary))
     };
@@ -158,9 +158,11 @@ fn influences(seeds: &[Measured], score: Score) -> Option<Vec<Influence>> {
     seeds.iter().map(|seed| seed.influences.get(&score).cloned()).collect()
 }
 
-impl From<&Bootstrapped> for BootstrapInterval {
-    fn from(found: &Bootstrapped) -> Self {
+impl BootstrapInterval {
+    /// As documents have it: of one seed nothing is known about how seeds deviate.
+    fn of(found: &Bootstrapped, seeds: usize) -> Self {
         let Bootstrapped { interval, deviation, seed_deviation, patient_deviation, undefined } = *found;
+        let seed_deviation = (seeds > 1).then_some(seed_deviation);
         Self { interval, deviation, seed_deviation, patient_deviation, undefined }
     }
 }
@@ -185,7 +187,8 @@ fn contrast(
         let influences = influences.map(|(baseline, model)| differences(&baseline, &model));
         let difference = difference(pairs, influences.as_deref(), &rules.compare, family);
         // Differences of a model come after the scores of all of them.
-        let bootstrap = resampled[models.len() + index - 1].get(score.name()).map(BootstrapInterval::from);
+        let bootstrap = resampled[models.len() + index - 1].get(score.name());
+        let bootstrap = bootstrap.map(|found| BootstrapInterval::of(found, aligned.seeds.len()));
         Some((score.name().to_owned(), ModelDifference { difference, bootstrap }))
     };
     let tests = aligned.seeds.iter().enumerate().map(|(at, &seed)| tests(aligned, &baseline[at], &model[at], seed));

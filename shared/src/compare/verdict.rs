@@ -10,7 +10,7 @@ use crate::{
     document::{Contrast, Difference, Uncertainty, Verdict},
     ids::Epoch,
     spec::{Compare, Correction, Score},
-    stats::holm,
+    stats::{EXACT_LIMIT, holm},
 };
 
 /// Corrects over the family of all declared contrasts, and gives verdicts.
@@ -69,24 +69,23 @@ fn of_contrast(input: &Input<'_>, contrast: &Contrast, family: usize, at: Epoch)
 pub(super) fn verdict(difference: &Difference, score: Score, compare: &Compare, family: usize) -> (Verdict, String) {
     let inconclusive = |because: String| (Verdict::Inconclusive, because);
     let Some(uncertainty) = &difference.uncertainty else {
-        let because = "too few patients to say how sure it is: at least 2 of each kind that the metric needs";
+        let because = "nothing varies over seeds and patients, or there are fewer than 2 patients of a kind that the metric needs: \
+                       nothing can be said about chance";
         return inconclusive(because.to_owned());
     };
-    let Some(p) = difference.p_corrected.filter(|_| uncertainty.standard_error > 0.0) else {
-        return inconclusive("nothing varies over seeds and patients, so nothing can be said about chance".to_owned());
-    };
+    let p = difference.p_corrected.unwrap_or(1.0);
     let measured = measured(difference, uncertainty, compare);
     let margin = difference.margin.zip(difference.equivalence_p);
     if let Some((margin, equivalence)) = margin.filter(|(_, equivalence)| *equivalence <= compare.alpha) {
         let because = format!(
-            "{measured}; smaller than the margin of {}, p = {}{}",
+            "{measured}; surely smaller than the margin of {}: {} in two one-sided tests{}",
             number(margin),
-            number(equivalence),
+            p_value(equivalence),
             after(compare, family)
         );
         return (Verdict::Equivalent, because);
     }
-    let tested = format!("{measured}; p = {}{}{}", number(p), after(compare, family), exact(difference, compare));
+    let tested = format!("{measured}; {}{}{}", p_value(p), after(compare, family), exact(difference, compare));
     if p <= compare.alpha {
         let better = (difference.mean_difference > 0.0) == score.larger_is_better();
         return (if better { Verdict::Better } else { Verdict::Worse }, tested);
@@ -100,7 +99,7 @@ fn measured(difference: &Difference, uncertainty: &Uncertainty, compare: &Compar
     format!(
         "differs by {}, {} % interval {} to {} over {seeds} {} and {} patients",
         number(difference.mean_difference),
-        number(100.0 * (1.0 - compare.alpha)),
+        (1e8 * (1.0 - compare.alpha)).round() / 1e6,
         number(low),
         number(high),
         if seeds == 1 { "seed" } else { "seeds" },
@@ -115,6 +114,11 @@ fn after(compare: &Compare, family: usize) -> String {
     }
 }
 
+/// What is smaller than 0.0001 is said to be.
+fn p_value(p: f64) -> String {
+    if p < 1e-4 { "p < 0.0001".to_owned() } else { format!("p = {}", number(p)) }
+}
+
 /// What the test says that assumes no distribution. About one seed it says nothing.
 fn exact(difference: &Difference, compare: &Compare) -> String {
     match difference.pairs.len() {
@@ -126,7 +130,8 @@ fn exact(difference: &Difference, compare: &Compare) -> String {
             )
         }
         _ => {
-            let p = difference.sign_flip_p.map(|p| format!(" (exact sign-flip over seeds: p = {})", number(p)));
+            let exact = if difference.pairs.len() > EXACT_LIMIT { "" } else { "exact " };
+            let p = difference.sign_flip_p.map(|p| format!(" ({exact}sign-flip over seeds: {})", p_value(p)));
             p.unwrap_or_default()
         }
     }

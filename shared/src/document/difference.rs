@@ -14,7 +14,7 @@ pub struct Difference {
     /// Largest difference.
     pub max_difference: f64,
     /// How sure the mean of the differences is, over seeds and patients; null in an exploratory comparison of the incomparable,
-    /// and where there are fewer than two patients of a kind that is needed.
+    /// where nothing varies, and where there are fewer than two patients of a kind that is needed.
     pub uncertainty: Option<Uncertainty>,
     /// Two-sided p-value of there being no difference, of `uncertainty`. With one seed it says something about these two models, and
     /// nothing about training. Null where nothing varies.

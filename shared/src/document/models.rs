@@ -89,8 +89,8 @@ pub struct BootstrapInterval {
     pub interval: [f64; 2],
     /// Standard deviation over draws of seeds and patients.
     pub deviation: f64,
-    /// Over draws of seeds alone.
-    pub seed_deviation: f64,
+    /// Over draws of seeds alone; null with one seed.
+    pub seed_deviation: Option<f64>,
     /// Over draws of patients alone.
     pub patient_deviation: f64,
     /// Draws that were left out because the score is undefined in them.

@@ -13,8 +13,8 @@
 
 use super::{Influence, student};
 
-/// Values that lie within this part of the largest one are equal: rounding in what mathematically ties must not become a variance
-/// so small that the mean looks certain.
+/// Values that lie within this part of the largest one, or of 1, are equal: rounding in what mathematically ties must not become a
+/// variance so small that the mean looks certain. Scores are of the order of 1, and differences of them are rounded like they are.
 const RELATIVE_TIE: f64 = 1e-12;
 
 /// A mean over seeds with its uncertainty over seeds and patients.
@@ -26,6 +26,8 @@ pub struct Estimate {
     pub seeds: usize,
     /// Variance of one seed's value, on these patients; undefined with one seed.
     pub seed_variance: Option<f64>,
+    /// The same, half way towards what patients alone make of it where it is smaller: what the standard error is made of.
+    pub raised_seed_variance: Option<f64>,
     /// Covariance of two seeds' values over patients, at least 0; with one seed the variance of its value.
     pub patient_variance: f64,
     /// Of the mean.
@@ -41,7 +43,7 @@ pub fn crossed(values: &[f64], influences: &[Influence]) -> Option<Estimate> {
     let n = seeds as f64;
     let mean = values.iter().sum::<f64>() / n;
     let own: f64 = influences.iter().map(Influence::variance).sum();
-    let largest = values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    let largest = values.iter().fold(1.0, |largest: f64, value| largest.max(value.abs()));
     let unless_rounding = |variance: f64| if variance > (RELATIVE_TIE * largest).powi(2) { variance } else { 0.0 };
     if seeds == 1 {
         let patient_variance = unless_rounding(own);
@@ -51,6 +53,7 @@ pub fn crossed(values: &[f64], influences: &[Influence]) -> Option<Estimate> {
             mean,
             seeds,
             seed_variance: None,
+            raised_seed_variance: None,
             patient_variance,
             standard_error,
             degrees_of_freedom,
@@ -66,11 +69,13 @@ pub fn crossed(values: &[f64], influences: &[Influence]) -> Option<Estimate> {
         _ => f64::INFINITY,
     };
     let least = own / n - patient_variance;
-    let variance = seed_variance.max(f64::midpoint(seed_variance, least)) / n + patient_variance;
+    let raised_seed_variance = unless_rounding(seed_variance.max(f64::midpoint(seed_variance, least)));
+    let variance = raised_seed_variance / n + patient_variance;
     Some(Estimate {
         mean,
         seeds,
         seed_variance: Some(seed_variance),
+        raised_seed_variance: Some(raised_seed_variance),
         patient_variance,
         standard_error: variance.sqrt(),
         degrees_of_freedom,
@@ -110,7 +115,7 @@ mod tests {
     use super::*;
     use crate::{
         spec::Score,
-        stats::{Clusters, Labelled, influence},
+        stats::{self, Clusters, Labelled, influence},
     };
 
     /// Values that no patient has a part in.
@@ -158,6 +163,8 @@ mod tests {
         let estimate = crossed(&[value], &[influence]).expect("defined");
         assert_eq!((estimate.standard_error, estimate.p()), (0.0, None));
         assert_eq!(of_seeds(&[0.8 - 0.7, 0.3 - 0.2, 0.1]).p(), None);
+        let (_, rounded) = stats::influence(Score::Accuracy, &labelled, Some(0.5), &patients).expect("defined");
+        assert_eq!(crossed(&[0.1; 3], &[rounded.clone(), rounded.clone(), rounded]).and_then(|of| of.p()), None);
     }
 
     #[test]

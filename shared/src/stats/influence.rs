@@ -5,6 +5,8 @@
 //! DeLong et al. 1988 and Obuchowski 1997. Everything else is linearised: a sample contributes the derivative of the score by the
 //! sample's weight (Hampel, "The influence curve and its role in robust estimation", 1974). Each takes no longer than sorting.
 
+use std::collections::HashSet;
+
 use super::{CALIBRATION_BINS, Clusters, Labelled, calibration};
 use crate::spec::Score;
 
@@ -70,7 +72,9 @@ fn unbiased(count: usize) -> Option<f64> {
 }
 
 /// A score with the influence of each cluster on it. `threshold` is where a probability of the positive class is called positive;
-/// it is not used with more than two classes. Undefined where the score is, and where there are fewer than two clusters.
+/// it is not used with more than two classes. Undefined where the score is, and where fewer than two clusters have a sample of a kind
+/// that it is made of: of each class for the area and balanced accuracy, a positive one for recall, F1 and average precision, a
+/// negative one for specificity, one that is called for precision.
 pub fn influence(
     score: Score,
     labelled: &Labelled,
@@ -81,8 +85,16 @@ pub fn influence(
         (Score::Auc, Some(positive)) => area(&labelled.one_vs_rest(positive), clusters),
         (Score::Auc, None) => mean_area(labelled, clusters),
         (Score::PrAuc, _) => average_precision(labelled, clusters),
+        // Of one patient with the disease nothing is known about others.
+        (Score::F1, Some(positive)) if patients_of(labelled, positive, clusters) < 2 => None,
         _ => linearised(&ratio(score, labelled, threshold)?, clusters),
     }
+}
+
+/// How many clusters have a sample of the class.
+fn patients_of(labelled: &Labelled, class: usize, clusters: &Clusters) -> usize {
+    let of_class = labelled.labels.iter().zip(clusters.of()).filter(|(label, _)| **label as usize == class);
+    of_class.map(|(_, cluster)| cluster).collect::<HashSet<_>>().len()
 }
 
 /// The area under the ROC curve and the influence of each cluster's positives and negatives on it.
@@ -165,6 +177,9 @@ fn average_precision(labelled: &Labelled, clusters: &Clusters) -> Option<(f64, I
     for &class in &ranked {
         let scores = labelled.one_vs_rest(class);
         let value = super::average_precision(&scores)?;
+        if patients_of(labelled, class, clusters) < 2 {
+            return None;
+        }
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_unstable_by(|&a, &b| scores[a].0.total_cmp(&scores[b].0));
         let positives_of = |ties: &[usize]| ties.iter().filter(|&&index| scores[index].1).count();
@@ -256,6 +271,10 @@ fn linearised(ratios: &Ratios, clusters: &Clusters) -> Option<(f64, Influence)> 
         if below <= 0.0 {
             return None;
         }
+        let with = samples.iter().zip(clusters.of()).filter(|((_, term), _)| *term > 0.0).map(|(_, cluster)| cluster);
+        if with.collect::<HashSet<_>>().len() < 2 {
+            return None;
+        }
         let value = above / below;
         for ((above, term), &cluster) in samples.iter().zip(clusters.of()) {
             parts[cluster as usize] += (above - value * term) / below / ratios.len() as f64;
@@ -285,6 +304,19 @@ mod tests {
         let mean = without.iter().sum::<f64>() / count as f64;
         let squares = without.iter().map(|left| (left - mean).powi(2)).sum::<f64>();
         Some(squares * (count - 1) as f64 / count as f64)
+    }
+
+    #[test]
+    fn of_one_patient_of_a_kind_nothing_is_known_about_others() {
+        // One positive of ten, which two images show; at 0.85 only it is called.
+        let labels = (0..10).map(|index| u32::from(index > 7)).collect();
+        let scores: Vec<f64> = (0..10).map(|index| f64::from(index) / 10.0).collect();
+        let labelled = Labelled::of_scores(labels, &scores).expect("well-formed");
+        let patients = Clusters::named((0..10).map(|index| Some(index.min(8))));
+        let known = |score| influence(score, &labelled, Some(0.85), &patients).is_some();
+        let unknown = [Score::Auc, Score::BalancedAccuracy, Score::F1, Score::PrAuc, Score::Precision, Score::Recall];
+        assert!(unknown.into_iter().all(|score| !known(score)));
+        assert!([Score::Accuracy, Score::Brier, Score::Loss, Score::Specificity].into_iter().all(known));
     }
 
     proptest! {

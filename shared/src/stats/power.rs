@@ -22,7 +22,7 @@ const MOST_SEEDS: usize = 100_000;
 impl Design {
     /// As a pilot has measured it. Undefined with one seed.
     pub fn of(pilot: &Estimate, alpha: f64) -> Option<Self> {
-        Some(Self { seed_variance: pilot.seed_variance?, patient_variance: pilot.patient_variance, alpha })
+        Some(Self { seed_variance: pilot.raised_seed_variance?, patient_variance: pilot.patient_variance, alpha })
     }
 
     /// Standard error and degrees of freedom with so many seeds.

@@ -166,8 +166,8 @@ fn positive<'a>(labels: impl Iterator<Item = &'a str>, named: Option<&str>) -> R
             Ok(labels.iter().nth(larger).map_or_else(String::new, |label| (*label).to_owned()))
         }
         (2, None) => Ok(labels.last().map_or_else(String::new, |label| (*label).to_owned())),
-        (count, _) => Err(ModelsError::Input(format!(
-            "{count} labels are there ({}); say with --positive which one is predicted: it is held against the rest",
+        _ => Err(ModelsError::Input(format!(
+            "labels are {}; say with --positive which one is predicted: it is held against the rest",
             list()
         ))),
     }

@@ -77,7 +77,9 @@ pub(super) fn resample(
         models.concat().into_iter().chain(against).collect()
     };
     let (seeds, patients, confidence) = (aligned.seeds.len(), aligned.patients.count(), 1.0 - rules.compare.alpha);
-    let found = bootstrap(seeds, patients, rules.draws, confidence, values);
+    // One patient drawn again and again is the same each time.
+    let draws = if patients < 2 { 0 } else { rules.draws };
+    let found = bootstrap(seeds, patients, draws, confidence, values);
     let of = |found: &[Option<Bootstrapped>]| {
         names.iter().copied().zip(found).filter_map(|(name, found)| Some((name, (*found)?))).collect()
     };

@@ -200,7 +200,7 @@ def of_ratios(ratios, clusters):
     names = np.unique(clusters)
     parts = np.zeros(len(names))
     for above, below in ratios:
-        if below.sum() == 0:
+        if len(np.unique(clusters[below > 0])) < 2:
             return None
         left = (above - above.sum() / below.sum() * below) / below.sum()
         parts += np.array([left[clusters == name].sum() for name in names]) / len(ratios)
@@ -209,7 +209,7 @@ def of_ratios(ratios, clusters):
 
 def of_weighted_mean(above, below, clusters):
     """The same of one ratio, as the cluster-robust variance of a weighted mean in statsmodels."""
-    if below.sum() == 0:
+    if len(np.unique(clusters[below > 0])) < 2:
         return None
     groups = len(np.unique(clusters))
     values = np.divide(above, below, out=np.zeros(len(above)), where=below > 0)
@@ -230,7 +230,7 @@ def precision_variance(y, rows, clusters):
     """Of average precision, by its derivatives by the samples' weights; some are held against differences of scikit-learn's."""
     names, parts = np.unique(clusters), 0
     of = judged(rows.shape[1])
-    if not all((y == k).any() for k in of):
+    if any(len(np.unique(clusters[y == k])) < 2 for k in of):
         return None
     for k in of:
         is_, s = y == k, rows[:, k]
@@ -274,6 +274,8 @@ def variances(y, rows, called, floor, clusters):
     found = {}
     for name, terms in ratios.items():
         found[name] = of_weighted_mean(*terms[0], clusters) if len(terms) == 1 else of_ratios(terms, clusters)
+    if classes == 2 and len(np.unique(clusters[y == 1])) < 2:
+        found["f1"] = None
     found["ece"] = calibration_variance(y, rows, clusters)
     found["pr_auc"] = precision_variance(y, rows, clusters)
     found["auc"] = of_mean_area(y, rows, clusters, of)
