@@ -1,6 +1,7 @@
 //! Comparison: gathers what the runs predicted at the epoch that is read, and lets the pure core judge.
 //!
-//! One run's predictions are in memory at a time for each of a few reads; scores are computed where it may block.
+//! One run's predictions are in memory at a time for each of a few reads, and of every run what each patient contributes to the
+//! metric (16 bytes a patient); scores are computed where it may block.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -5,7 +5,8 @@
 //! its contrasts with it; other arms are compared nevertheless. An exploratory comparison computes everything that can
 //! be computed, says so, and gives no verdict where there is a refusal.
 //!
-//! Scores are made one run at a time by [`score`], so that no more than one run's predictions are in memory.
+//! Scores are made one run at a time by [`score`], so that of predictions no more than one run's are in memory; what each
+//! patient contributes to the metric is kept of every run.
 
 mod check;
 mod contrast;
