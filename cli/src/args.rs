@@ -1,6 +1,6 @@
 //! The command line: which commands there are. The options of each are in its own file under `commands`.
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::{commands, context::Global};
 
@@ -59,7 +59,8 @@ pub enum Command {
     Export(commands::export::Options),
     #[command(subcommand)]
     Checkpoint(Checkpoint),
-    #[command(subcommand)]
+    Report(commands::report::Options),
+    Bundle(commands::bundle::Options),
     Verify(Verify),
     Gc(commands::gc::Options),
     #[command(subcommand)]
@@ -101,12 +102,35 @@ pub enum Checkpoint {
     Get(commands::checkpoint_get::Options),
 }
 
+/// Compute every number of an experiment again from what was predicted, or train a run again.
+///
+/// Given an experiment or a bundle, everything that is told of it is computed again from stored predictions and labels, without a GPU:
+/// lineages from the spec, scores from predictions, and from those the whole report. What differs is listed.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:
+  ceteris verify kermany                            against what workers measured and the coordinator says
+  ceteris verify kermany --report report.html       every number of that report, or of its JSON
+  ceteris verify bundle.zip                         elsewhere, without a coordinator
+  ceteris verify run 8f14e45f --from 15             train again, and hold the weights against the record
+  ceteris verify show verify-8f14e45f
+
+Exit codes: 0 if everything is the same · 5 if not."
+)]
+pub struct Verify {
+    /// Train again instead.
+    #[command(subcommand)]
+    pub command: Option<VerifyTraining>,
+    /// Which numbers.
+    #[command(flatten)]
+    pub numbers: commands::verify_numbers::Options,
+}
+
 /// See whether training comes out the same again.
 #[derive(Debug, Subcommand)]
-#[command(after_help = "Examples:
-  ceteris verify run 8f14e45f --from 15
-  ceteris verify show verify-8f14e45f")]
-pub enum Verify {
+pub enum VerifyTraining {
     Run(commands::verify_run::Options),
     Show(commands::verify_show::Options),
 }

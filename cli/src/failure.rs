@@ -55,6 +55,11 @@ impl Failure {
         Self { exit: Exit::Inconclusive, cause: cause.into(), help: None }
     }
 
+    /// What went wrong.
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
     /// Adds the way out.
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {

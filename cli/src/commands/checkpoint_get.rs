@@ -1,10 +1,6 @@
 //! `ceteris checkpoint get`
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use ceteris_proto::v1;
 use ceteris_shared::{
@@ -18,7 +14,7 @@ use crate::{
     client::{self, Client},
     context::Global,
     failure::Failure,
-    output,
+    file, output,
     progress::{Progress, Unit},
     render,
 };
@@ -58,7 +54,7 @@ impl Options {
     /// When there is no such checkpoint, when it is damaged, or when the file exists or cannot be written.
     pub async fn run(self, global: &Global) -> Result<(), Failure> {
         if !self.force && self.to.exists() {
-            return Err(exists(&self.to));
+            return Err(file::exists(&self.to));
         }
         let mut client = global.connect().await?;
         let answer = client.rpc.list_checkpoints(v1::RunRequest { run: self.run }).await?;
@@ -69,7 +65,7 @@ impl Options {
         let (frozen, trained) = parts(global, &mut client, &manifest).await?;
         let file = checkpoint_file::merge(&manifest, &frozen, &trained)
             .map_err(|error| Failure::infrastructure(error.to_string()))?;
-        write(&self.to, &file, self.force)?;
+        file::write(&self.to, &file, self.force)?;
         global.note(format!(
             "wrote {} ({}): {} seed {} after epoch {}; outputs are {}",
             self.to.display(),
@@ -124,29 +120,6 @@ async fn parts(global: &Global, client: &mut Client, manifest: &Manifest) -> Res
     Ok((fetched.pop().unwrap_or_default(), trained))
 }
 
-fn exists(path: &Path) -> Failure {
-    Failure::usage(format!("{} exists", path.display()))
-        .help("give another name with --to, or overwrite it with --force")
-}
-
-/// Written aside and then renamed: the file is there as a whole or not at all.
-pub(super) fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
-    let writing = |error: &std::io::Error| Failure::io(format!("write {}", path.display()), error);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut aside = tempfile::Builder::new()
-        .prefix(".ceteris-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(|error| writing(&error))?;
-    aside.write_all(bytes).and_then(|()| aside.as_file().sync_all()).map_err(|error| writing(&error))?;
-    let kept = if force { aside.persist(path) } else { aside.persist_noclobber(path) };
-    match kept {
-        Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Err(exists(path)),
-        Err(error) => Err(writing(&error.error)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,17 +132,5 @@ mod tests {
         assert_eq!(choose(&checkpoints, Some(1)).map(|c| c.epoch.0), Ok(1));
         insta::assert_snapshot!(choose(&checkpoints, Some(9)).unwrap_err());
         insta::assert_snapshot!(choose(&Checkpoints { epochs: Vec::new(), ..checkpoints.clone() }, None).unwrap_err());
-    }
-
-    #[test]
-    fn a_file_is_overwritten_only_when_asked() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.safetensors");
-        write(&path, b"one", false).unwrap();
-        assert!(write(&path, b"two", false).is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), b"one");
-        write(&path, b"two", true).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

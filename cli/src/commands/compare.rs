@@ -66,7 +66,7 @@ impl Options {
 }
 
 /// The exit code that a comparison deserves.
-fn judge(comparison: &Comparison, verdict: bool) -> Result<(), Failure> {
+pub(super) fn judge(comparison: &Comparison, verdict: bool) -> Result<(), Failure> {
     if !comparison.refused.is_empty() && !comparison.exploratory {
         let arms: BTreeSet<&str> = comparison.refused.iter().flat_map(|each| &each.arms).map(String::as_str).collect();
         let reasons: BTreeSet<&str> = comparison.refused.iter().map(|each| word(each.reason)).collect();

@@ -17,12 +17,13 @@ use ceteris_shared::{
 use clap::Args;
 use image::ImageFormat;
 
-use super::{checkpoint_get::write, data_import::refused};
+use super::data_import::refused;
 use crate::{
     client::Client,
     contact_sheet::{Draws, Shown, contact_sheet},
     context::Global,
     failure::Failure,
+    file,
     output::{self, Format},
     progress::{Progress, Unit},
     render::{Preview, PreviewRow},
@@ -109,7 +110,7 @@ impl Options {
         sheet
             .write_to(&mut bytes, ImageFormat::Png)
             .map_err(|error| Failure::infrastructure(format!("the sheet cannot be made: {error}")))?;
-        write(&self.to, bytes.get_ref(), self.force)?;
+        file::write(&self.to, bytes.get_ref(), self.force)?;
         let told = Preview {
             policy: NAMED
                 .into_iter()

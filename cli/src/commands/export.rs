@@ -2,9 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    fs,
-    io::BufWriter,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use ceteris_proto::v1;
@@ -21,6 +19,7 @@ use crate::{
     client::{self, Client},
     context::Global,
     failure::Failure,
+    file::Aside,
     output,
     predictions_table::{Part, Writer},
     progress::{Progress, Unit},
@@ -75,8 +74,7 @@ impl Options {
     pub async fn run(self, global: &Global) -> Result<(), Failure> {
         let form = self.form()?;
         if !self.force && self.file.exists() {
-            return Err(Failure::usage(format!("{} exists", self.file.display()))
-                .help("give another name, or overwrite it with --force"));
+            return Err(crate::file::exists(&self.file));
         }
         let mut client = global.connect().await?;
         let (experiment, at) = (self.experiment.clone(), self.at.unwrap_or_default());
@@ -84,16 +82,10 @@ impl Options {
         let found = client::parse::<PredictionFiles>(answer)?;
         let wanted = self.choose(&found)?;
         let manifests = manifests(&mut client, &found, &wanted).await?;
-        let writing = |error: &std::io::Error| Failure::io(format!("write {}", self.file.display()), error);
         let cannot = |cause: String| Failure::infrastructure(format!("cannot write {}: {cause}", self.file.display()));
-        let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut aside = tempfile::Builder::new()
-            .prefix(".ceteris-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(folder)
-            .map_err(|error| writing(&error))?;
+        let mut aside = Aside::begin(&self.file, self.force)?;
         let classes = manifests[&found.dataset].classes.clone();
-        let to = BufWriter::new(aside.as_file_mut());
+        let to = aside.writer();
         let writer = match form {
             Form::Csv => Writer::csv(to, &classes),
             Form::Parquet => Writer::parquet(to, &classes),
@@ -115,10 +107,7 @@ impl Options {
         }
         writer.finish().map_err(cannot)?;
         progress.finish();
-        aside.as_file().sync_all().map_err(|error| writing(&error))?;
-        let kept = if self.force { aside.persist(&self.file) } else { aside.persist_noclobber(&self.file) };
-        kept.map_err(|error| writing(&error.error))?;
-        let bytes = fs::metadata(&self.file).map_err(|error| writing(&error))?.len();
+        let bytes = aside.commit()?;
         if !found.missing.is_empty() {
             global.note(format!(
                 "{} had not trained epoch {}",

@@ -1,5 +1,6 @@
 //! The commands, one file each: its options, its help, and what it does.
 
+pub mod bundle;
 pub mod cancel;
 pub mod checkpoint_get;
 pub mod checkpoint_ls;
@@ -18,12 +19,14 @@ pub mod logs;
 pub mod ls;
 pub mod pause;
 pub mod plan;
+pub mod report;
 pub mod resume;
 pub mod retry;
 pub mod show;
 pub mod storage_check;
 pub mod submit;
 pub mod up;
+pub mod verify_numbers;
 pub mod verify_run;
 pub mod verify_show;
 pub mod watch;
@@ -32,7 +35,7 @@ pub mod weights_ls;
 pub mod workers;
 
 use crate::{
-    args::{Checkpoint, Cli, Command, Data, Storage, Verify, Weights},
+    args::{Checkpoint, Cli, Command, Data, Storage, Verify, VerifyTraining, Weights},
     failure::Failure,
 };
 
@@ -67,8 +70,11 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Compare(options) => options.run(global).await,
         Command::Checkpoint(Checkpoint::Ls(options)) => options.run(global).await,
         Command::Checkpoint(Checkpoint::Get(options)) => options.run(global).await,
-        Command::Verify(Verify::Run(options)) => options.run(global).await,
-        Command::Verify(Verify::Show(options)) => options.run(global).await,
+        Command::Report(options) => options.run(global).await,
+        Command::Bundle(options) => options.run(global).await,
+        Command::Verify(Verify { command: Some(VerifyTraining::Run(options)), .. }) => options.run(global).await,
+        Command::Verify(Verify { command: Some(VerifyTraining::Show(options)), .. }) => options.run(global).await,
+        Command::Verify(Verify { command: None, numbers }) => numbers.run(global).await,
         Command::Gc(options) => options.run(global).await,
         Command::Storage(Storage::Check(options)) => options.run(global).await,
         Command::Workers(options) => options.run(global).await,

@@ -8,6 +8,7 @@ mod fetched;
 #[cfg(test)]
 pub mod fixtures;
 mod models;
+mod numbers;
 mod plan;
 mod preview;
 mod storage;
@@ -18,6 +19,7 @@ use ceteris_shared::spec::{Augment, ResolvedStage, Schedule};
 
 pub use dataset::{Import, ImportRefusal};
 pub use fetched::Fetched;
+pub use numbers::{Difference, Numbers};
 pub use preview::{Preview, PreviewRow};
 
 /// A score, to four decimals; `-` where it is undefined.
@@ -31,11 +33,16 @@ fn difference(value: f64) -> String {
 }
 
 /// A p-value to four decimals: what is smaller is said to be.
-fn p_value(value: Option<f64>) -> String {
+pub(crate) fn p_value(value: Option<f64>) -> String {
     match value {
         Some(p) if p < 1e-4 => "<0.0001".to_owned(),
         p => score(p),
     }
+}
+
+/// A share as a percentage, without digits that rounding made.
+pub(crate) fn percent(share: f64) -> f64 {
+    (1e8 * share).round() / 1e6
 }
 
 /// A number for CSV: all its digits, empty where undefined.
@@ -44,7 +51,7 @@ fn number(value: Option<f64>) -> String {
 }
 
 /// How an arm spends its budget: `15 head lr=1e-3, 5 denseblock4 lr=1e-5 schedule=cosine`.
-fn stages(stages: &[ResolvedStage]) -> String {
+pub(crate) fn stages(stages: &[ResolvedStage]) -> String {
     let stage = |stage: &ResolvedStage| {
         let mut text = format!("{} {} lr={:e}", stage.epochs, stage.train.name(), stage.lr);
         if stage.schedule != Schedule::default() {

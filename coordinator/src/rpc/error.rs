@@ -4,7 +4,7 @@
 //! own that begins with `help: `.
 
 use ceteris_proto::MAX_MESSAGE_BYTES;
-use ceteris_shared::{checkpoint, compare, dataset, predictions, spec};
+use ceteris_shared::{checkpoint, compare, dataset, spec};
 use tonic::{Code, Status};
 
 use crate::{driver, store};
@@ -31,8 +31,6 @@ pub enum Error {
     Dataset(#[from] dataset::Error),
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
-    #[error(transparent)]
-    Predictions(#[from] predictions::Error),
     #[error(transparent)]
     Compare(#[from] compare::Error),
     #[error(
@@ -64,9 +62,11 @@ impl Error {
             Self::Compare(
                 compare::Error::ForeignPredictions { .. }
                 | compare::Error::IncompletePredictions { .. }
-                | compare::Error::Predictions { .. },
+                | compare::Error::Predictions { .. }
+                | compare::Error::Unpredicted { .. }
+                | compare::Error::UnknownExternal(_)
+                | compare::Error::Unreadable(_),
             )
-            | Self::Predictions(_)
             | Self::Checkpoint(_)
             | Self::Damaged(_) => Code::DataLoss,
             Self::AnswerTooLong { .. } => Code::ResourceExhausted,

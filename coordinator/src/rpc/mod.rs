@@ -9,6 +9,7 @@ mod catalog;
 mod checkpoints;
 mod compare;
 mod error;
+mod evidence;
 mod experiment;
 mod explain;
 mod fork;
@@ -218,6 +219,10 @@ impl coordinator_server::Coordinator for Service {
     async fn compare_experiment(&self, request: Request<v1::CompareRequest>) -> Answer<v1::Document> {
         let v1::CompareRequest { experiment, at, exploratory } = request.into_inner();
         answer(self.compare(reference("experiment", &experiment)?, at, exploratory).await)
+    }
+
+    async fn get_evidence(&self, request: Request<v1::ExperimentRequest>) -> Answer<v1::Document> {
+        answer(self.evidence(reference("experiment", &request.into_inner().experiment)?).await)
     }
 
     async fn list_checkpoints(&self, request: Request<v1::RunRequest>) -> Answer<v1::Document> {

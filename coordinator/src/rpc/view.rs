@@ -150,7 +150,8 @@ pub(super) fn experiment(known: &Known, series: &[SeriesPoint], now: &Now) -> Ex
     }
 }
 
-fn ledger(known: &Known) -> Ledger {
+/// What an experiment cost.
+pub(super) fn ledger(known: &Known) -> Ledger {
     let mut ledger = Ledger::default();
     for run in &known.experiment.plan.runs {
         known.committed(run).for_each(|committed| ledger.charged.add(&committed.spent));

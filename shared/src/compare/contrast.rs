@@ -14,7 +14,7 @@ use crate::{
 
 /// Which arms are contrasted: every arm with the baseline arm at the same levels of the grid. Where there is only one
 /// arm, its levels are: each against the first.
-pub(super) fn arm_pairs(spec: &ExperimentSpec, arms: &[ResolvedArm]) -> Vec<ArmPair> {
+pub(crate) fn arm_pairs(spec: &ExperimentSpec, arms: &[ResolvedArm]) -> Vec<ArmPair> {
     const ARM: &str = "arm";
     if spec.arm.len() == 1 {
         return (1..arms.len()).map(|arm| ArmPair { baseline: 0, arm }).collect();
@@ -113,7 +113,7 @@ fn too_few(compare: &Compare, seeds: usize, family: usize) -> String {
 }
 
 /// Three significant digits, without trailing zeros.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
     rounded.to_string()
 }

@@ -12,6 +12,7 @@ mod check;
 mod contrast;
 mod difference;
 mod models;
+mod reading;
 mod score;
 #[cfg(test)]
 mod tests;
@@ -20,10 +21,15 @@ mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     checkpoint::Environment,
     dataset::Split,
-    document::{Comparison, ComparisonArm, ComparisonRun, Contrast, EndpointRule, Metrics, Refusal, Summary},
+    document::{
+        Comparison, ComparisonArm, ComparisonRun, Contrast, EndpointRule, Evidence, EvidenceEpoch, EvidenceRun,
+        Metrics, Refusal, Summary,
+    },
     ids::{Epoch, ExperimentId, RunId},
     plan::{Plan, PlannedRun},
     spec::{EndpointEpoch, ExperimentSpec, Metric},
@@ -31,9 +37,12 @@ use crate::{
     trainer::FailureCause,
 };
 
+pub(crate) use contrast::{arm_pairs, number};
 pub use contrast::{pairs_for_significance, planned_contrasts};
 pub use models::{ModelsError, PredictedModel, Prediction, Rules, compare_models};
-pub use score::{Patients, Predicted, influence, label, score, summarize};
+pub use reading::{DataSets, Reading, files_to_read};
+pub use score::{Patients, Predicted, label, score, summarize};
+pub(crate) use treatment::fields;
 pub use treatment::treatment;
 
 /// What a comparison is made from.
@@ -69,7 +78,8 @@ pub struct RunFacts {
 }
 
 /// How a run stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It is queued or running.
     Unfinished,
@@ -84,6 +94,19 @@ pub enum Outcome {
     },
     /// It was cancelled after its last committed epoch.
     Cancelled,
+}
+
+impl RunFacts {
+    /// What the evidence says of a run, with what was read of it.
+    pub fn of(evidence: &Evidence, run: &EvidenceRun, reading: Reading) -> Self {
+        let environment = |epoch: &EvidenceEpoch| evidence.environments.get(epoch.environment).cloned();
+        Self {
+            outcome: run.outcome.clone(),
+            environments: run.epochs.iter().map_while(environment).collect(),
+            metrics: reading.metrics,
+            influence: reading.influence,
+        }
+    }
 }
 
 /// Why nothing can be compared at all.
@@ -101,13 +124,19 @@ pub enum Error {
     IncompletePredictions { place: String, found: usize, expected: usize },
     #[error("the predictions on {place} are not usable: {cause}")]
     Predictions { place: String, cause: crate::stats::Error },
+    #[error("epoch {epoch} of run {run} was committed without its predictions on {what}")]
+    Unpredicted { run: RunId, epoch: Epoch, what: &'static str },
+    #[error("there are predictions on {0:?}, which the experiment does not name")]
+    UnknownExternal(String),
+    #[error(transparent)]
+    Unreadable(#[from] crate::predictions::Error),
 }
 
 /// One arm against another, by their indices in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArmPair {
-    baseline: usize,
-    arm: usize,
+    pub(crate) baseline: usize,
+    pub(crate) arm: usize,
 }
 
 /// The epoch that is read: `at`, or the endpoint's.
@@ -173,7 +202,7 @@ pub fn compare(input: &Input<'_>) -> Result<Comparison, Error> {
 }
 
 /// The runs of an arm. A plan lists runs arm by arm, so they are one stretch.
-fn runs_of(plan: &Plan, arm: usize) -> &[PlannedRun] {
+pub(crate) fn runs_of(plan: &Plan, arm: usize) -> &[PlannedRun] {
     let first = plan.runs.partition_point(|run| run.arm < arm);
     let end = plan.runs.partition_point(|run| run.arm <= arm);
     &plan.runs[first..end]

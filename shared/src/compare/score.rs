@@ -60,33 +60,59 @@ pub struct Patients {
     pub val: Clusters,
     /// Of the test split.
     pub test: Clusters,
+    /// Of external data sets, by name.
+    pub external: BTreeMap<String, Clusters>,
 }
 
 impl Patients {
-    /// Of a data set's splits.
-    pub fn of(manifest: &dataset::Manifest) -> Self {
+    /// Of a data set's splits, and of external data sets.
+    pub fn of(manifest: &dataset::Manifest, external: &BTreeMap<String, dataset::Manifest>) -> Self {
         let split = |split: Split| {
             let samples = manifest.split(split).map(|index| manifest.samples[index as usize].patient.as_deref());
             Clusters::named(samples)
         };
-        Self { val: split(Split::Val), test: split(Split::Test) }
+        let whole = |(name, manifest): (&String, &dataset::Manifest)| {
+            (name.clone(), Clusters::named(manifest.samples.iter().map(|sample| sample.patient.as_deref())))
+        };
+        Self { val: split(Split::Val), test: split(Split::Test), external: external.iter().map(whole).collect() }
     }
 }
 
-/// What each patient contributes to a metric of one run. Undefined where the metric is, and where patients are too few.
-pub fn influence(predicted: &Predicted, patients: &Patients, rule: Threshold, metric: Metric) -> Option<Influence> {
-    let threshold = predicted.val.as_ref().and_then(|val| choose(rule, val));
-    let (labelled, clusters) = match metric.split {
-        Split::Train => return None,
-        Split::Val => (predicted.val.as_ref()?, &patients.val),
-        Split::Test => (predicted.test.as_ref()?, &patients.test),
-    };
-    stats::influence(metric.score, labelled, threshold, clusters).map(|(_, influence)| influence)
+impl Predicted {
+    /// The threshold that `rule` chooses on val.
+    pub fn threshold(&self, rule: Threshold) -> Option<f64> {
+        self.val.as_ref().and_then(|val| choose(rule, val))
+    }
+
+    /// What each patient contributes to a metric of one run. Undefined where the metric is, and where patients are too few.
+    pub fn influence(&self, patients: &Patients, rule: Threshold, metric: Metric) -> Option<Influence> {
+        let (labelled, clusters) = match metric.split {
+            Split::Train => return None,
+            Split::Val => (self.val.as_ref()?, &patients.val),
+            Split::Test => (self.test.as_ref()?, &patients.test),
+        };
+        stats::influence(metric.score, labelled, self.threshold(rule), clusters).map(|(_, influence)| influence)
+    }
+
+    /// What each patient contributes to a score on each external data set, where that is defined.
+    pub fn external_influences(
+        &self,
+        patients: &Patients,
+        rule: Threshold,
+        score: Score,
+    ) -> BTreeMap<String, Influence> {
+        let threshold = self.threshold(rule);
+        let of = |(name, labelled): (&String, &Labelled)| {
+            let (_, influence) = stats::influence(score, labelled, threshold, patients.external.get(name)?)?;
+            Some((name.clone(), influence))
+        };
+        self.external.iter().filter_map(of).collect()
+    }
 }
 
 /// All scores of one run. The threshold is chosen on val by `rule` and applied to everything.
 pub fn score(predicted: &Predicted, rule: Threshold) -> Metrics {
-    let threshold = predicted.val.as_ref().and_then(|val| choose(rule, val));
+    let threshold = predicted.threshold(rule);
     let scores = |labelled: &Labelled| scores(labelled, threshold);
     Metrics {
         val: predicted.val.as_ref().map(scores),

@@ -61,7 +61,8 @@ fn metrics(right: u32) -> Metrics {
 /// Each sample is another patient's.
 fn measured(spec: &ExperimentSpec, right: u32) -> Option<Influence> {
     let each = || Clusters::singletons(8);
-    influence(&predicted(right), &Patients { val: each(), test: each() }, Threshold::Youden, spec.endpoint.metric)
+    let patients = Patients { val: each(), test: each(), external: BTreeMap::new() };
+    predicted(right).influence(&patients, Threshold::Youden, spec.endpoint.metric)
 }
 
 struct Case {

@@ -43,7 +43,7 @@ pub(super) fn factors(treatment: &[FieldDifference]) -> Vec<String> {
 
 /// Every setting by its path. The arm's name and levels say the same again and are left out. A schedule and an
 /// augmentation policy are one setting each, as text.
-fn fields(arm: &ResolvedArm) -> BTreeMap<String, Value> {
+pub(crate) fn fields(arm: &ResolvedArm) -> BTreeMap<String, Value> {
     let ResolvedArm { name: _, levels: _, batch_size, optimization, precision, memory, stages } = arm;
     let stage = |stage: &ResolvedStage| {
         let ResolvedStage { epochs, train, lr, schedule, augment } = stage;

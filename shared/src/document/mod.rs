@@ -7,10 +7,12 @@
 mod catalog;
 mod comparison;
 mod difference;
+mod evidence;
 mod experiment;
 mod models;
 mod plan;
 mod predictions;
+mod report;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +32,7 @@ pub use comparison::{
     RefusedField, Scores, Spread, Summary, Verdict,
 };
 pub use difference::{Difference, Pair, Uncertainty};
+pub use evidence::{Evidence, EvidenceEpoch, EvidenceRun};
 pub use experiment::{
     Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, Ledger, Live, NamedDigest, Run, RunSpent,
     SegmentRow, SegmentState, SeriesPoint, State, standing,
@@ -40,6 +43,11 @@ pub use models::{
 };
 pub use plan::{PinState, Pinned, Plan, PlanArm, PlanContrast, Unresolved};
 pub use predictions::{PredictedRun, PredictionFile, PredictionFiles};
+pub use report::{
+    Band, ChecklistItem, Chosen, Crossing, Curve, CurvePoint, DataSummary, ExternalDrop, Field, FieldClass, Matched,
+    Plateau, PlateauState, Reliability, Report, ReportArm, Shapes, SplitSummary, Sweep, SweepPoint, ThresholdStudy,
+    TreeSegment,
+};
 
 /// A read-out with a schema name.
 pub trait Document: Serialize + DeserializeOwned {
@@ -106,6 +114,8 @@ schemas! {
     Verification = "ceteris.verification/1",
     Models = "ceteris.models/1",
     PredictionFiles = "ceteris.predictions/1",
+    Evidence = "ceteris.evidence/1",
+    Report = "ceteris.report/1",
 }
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z; written in JSON as RFC 3339 in UTC.

@@ -192,8 +192,9 @@ fn comparison() -> Comparison {
     let facts = |run: &plan::PlannedRun| {
         let predicted = &of_arm[run.arm];
         let metrics = compare::score(predicted, Threshold::Youden);
-        let patients = compare::Patients { val: Clusters::singletons(8), test: Clusters::singletons(8) };
-        let influence = compare::influence(predicted, &patients, Threshold::Youden, spec.endpoint.metric);
+        let each = || Clusters::singletons(8);
+        let patients = compare::Patients { val: each(), test: each(), external: BTreeMap::new() };
+        let influence = predicted.influence(&patients, Threshold::Youden, spec.endpoint.metric);
         (run.id, RunFacts { outcome: Outcome::Done, environments: vec![environment(); 2], metrics, influence })
     };
     let runs: BTreeMap<RunId, RunFacts> = plan.runs.iter().map(facts).collect();

@@ -38,11 +38,19 @@ pub struct Estimate {
 
 /// The mean of `values`, one a seed, each with its influence; all on the same clusters. Undefined without values.
 pub fn crossed(values: &[f64], influences: &[Influence]) -> Option<Estimate> {
-    let first = influences.first().filter(|_| values.len() == influences.len())?;
+    crossed_over(values, &[influences])
+}
+
+/// The mean of `values`, one a seed, measured on several sets of clusters that were drawn independently, such as the patients of two
+/// hospitals: `sets` has for each the influences of all seeds. Undefined without values.
+pub fn crossed_over(values: &[f64], sets: &[&[Influence]]) -> Option<Estimate> {
+    if values.is_empty() || sets.is_empty() || sets.iter().any(|influences| influences.len() != values.len()) {
+        return None;
+    }
     let seeds = values.len();
     let n = seeds as f64;
     let mean = values.iter().sum::<f64>() / n;
-    let own: f64 = influences.iter().map(Influence::variance).sum();
+    let own: f64 = sets.iter().copied().flatten().map(Influence::variance).sum();
     let largest = values.iter().fold(1.0, |largest: f64, value| largest.max(value.abs()));
     let unless_rounding = |variance: f64| if variance > (RELATIVE_TIE * largest).powi(2) { variance } else { 0.0 };
     if seeds == 1 {
@@ -59,7 +67,11 @@ pub fn crossed(values: &[f64], influences: &[Influence]) -> Option<Estimate> {
             degrees_of_freedom,
         });
     }
-    let all = influences.iter().fold(first.zero(), |sum, influence| sum.plus(influence)).variance();
+    let summed = |influences: &&[Influence]| {
+        let (first, rest) = influences.split_first()?;
+        Some(rest.iter().fold(first.clone(), |sum, influence| sum.plus(influence)).variance())
+    };
+    let all: f64 = sets.iter().filter_map(summed).sum();
     let patient_variance = unless_rounding((all - own) / (n * (n - 1.0)));
     let varies = values.iter().any(|value| (value - mean).abs() > RELATIVE_TIE * largest);
     let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();

@@ -29,6 +29,17 @@ impl Influence {
         self.combined(other, -1.0)
     }
 
+    /// The influence on the score times `factor`.
+    pub fn times(&self, factor: f64) -> Self {
+        let parts = self.parts.iter().map(|[one, other]| [factor * one, factor * other]).collect();
+        Self { parts, factors: self.factors }
+    }
+
+    /// What each cluster contributes, in the clusters' order: the score's deviation where that cluster counts once more.
+    pub fn of_clusters(&self) -> impl Iterator<Item = f64> + '_ {
+        self.parts.iter().map(|[one, other]| one + other)
+    }
+
     /// The influence on the sum of the two scores.
     pub fn plus(&self, other: &Self) -> Self {
         self.combined(other, 1.0)

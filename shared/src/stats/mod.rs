@@ -28,7 +28,7 @@ pub use bootstrap::{BOOTSTRAP_DRAWS, Bootstrapped, bootstrap};
 pub use calibration::{CALIBRATION_BINS, Recalibration, brier, expected_calibration_error, recalibration};
 pub use clusters::Clusters;
 pub use confusion::Confusion;
-pub use crossed::{Estimate, crossed};
+pub use crossed::{Estimate, crossed, crossed_over};
 pub use delong::{AreaTest, area_test, area_variance};
 pub use holm::holm;
 pub use influence::{Influence, influence};

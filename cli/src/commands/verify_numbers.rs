@@ -1,0 +1,188 @@
+//! `ceteris verify`: every number that is told of an experiment, computed again.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ceteris_proto::v1;
+use ceteris_shared::{
+    digest::Digest,
+    document::{Comparison, Document, Evidence, Report},
+    ids::Epoch,
+    report::{NumberDifference, differences},
+};
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    client::{self, Client},
+    context::Global,
+    evidence::{self, Bundle, EVIDENCE, Made, Objects, REPORT},
+    failure::Failure,
+    output,
+    render::{Difference, Numbers},
+    report,
+};
+
+/// What the report says of itself, which is not computed from the evidence.
+const NOT_COMPUTED: [&str; 1] = ["version"];
+/// How far what a worker measured may be from what is computed: it sums in another order.
+const MEASURED_TOLERANCE: f64 = 1e-9;
+
+/// What to compute again.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// The experiment's id, the beginning of one, a name (the newest of that name), or the path of a bundle.
+    #[arg(required = true)]
+    pub experiment: Option<String>,
+    /// Hold this report against what is computed: an HTML or JSON file that `ceteris report` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+impl Options {
+    /// # Errors
+    /// When something differs, when something that numbers rest on cannot be read, or when the coordinator cannot be asked.
+    pub async fn run(self, global: &Global) -> Result<(), Failure> {
+        let said = self.report.as_deref().map(report::read).transpose()?;
+        let reference = self.experiment.unwrap_or_default();
+        let path = Path::new(&reference);
+        let numbers = if path.is_file() {
+            let bundle = Bundle::open(path)?;
+            let evidence: Evidence = bundle.document(EVIDENCE)?;
+            let inside: Report = bundle.document(REPORT)?;
+            let said = said.map(|said| ("the report", said)).unwrap_or(("the bundle's report", inside));
+            verify(global, &Objects::Bundle(bundle), &evidence, Some(said), None).await?
+        } else {
+            let mut client = global.connect().await?;
+            let evidence = evidence::of_experiment(&mut client, &reference).await?;
+            let at = said.as_ref().map(|said| (said.comparison.at, said.comparison.exploratory));
+            let comparison = comparison(&mut client, &evidence, at).await?;
+            let said = said.map(|said| ("the report", said));
+            verify(global, &Objects::Coordinator(client), &evidence, said, Some(comparison)).await?
+        };
+        output::print(&numbers, global.output)?;
+        if numbers.equal {
+            Ok(())
+        } else {
+            Err(Failure::infrastructure(numbers.verdict())
+                .help("nothing that rests on what differs is to be trusted until it is known why"))
+        }
+    }
+}
+
+/// The comparison that the coordinator makes, at the epoch that the report reads.
+async fn comparison(
+    client: &mut Client,
+    evidence: &Evidence,
+    read: Option<(Epoch, bool)>,
+) -> Result<Comparison, Failure> {
+    let (at, exploratory) = read.unwrap_or((Epoch(evidence.spec.budget.epochs), false));
+    let experiment = evidence.experiment.to_string();
+    let request = v1::CompareRequest { experiment, at: at.0, exploratory };
+    client::parse(client.rpc.compare_experiment(request).await?)
+}
+
+async fn verify(
+    global: &Global,
+    objects: &Objects,
+    evidence: &Evidence,
+    said: Option<(&'static str, Report)>,
+    comparison: Option<Comparison>,
+) -> Result<Numbers, Failure> {
+    let digest = Digest::of(evidence.to_json().as_bytes());
+    let mut numbers = Numbers::new(evidence, digest);
+    if let Some((what, said)) = &said
+        && said.experiment != evidence.experiment
+    {
+        return Err(Failure::usage(format!(
+            "{what} is of experiment {} ({}), and this is {} ({})",
+            said.experiment, said.name, evidence.experiment, evidence.spec.name
+        )));
+    }
+    let (at, exploratory) = match &said {
+        Some((_, said)) => (Some(said.comparison.at), said.comparison.exploratory),
+        None => (None, false),
+    };
+    let data = match objects.data_sets(evidence).await {
+        Ok(data) => Arc::new(data),
+        Err(failure) => {
+            numbers.unreadable.push(failure.cause().to_owned());
+            return Ok(numbers.judged());
+        }
+    };
+    let made = evidence::make_report(global, objects, evidence, data, at, exploratory).await?;
+    numbers.files = made.files;
+    numbers.unreadable = made.unreadable.iter().map(|bad| format!("{}: {}", bad.place, bad.problem)).collect();
+    measured(evidence, &made, &mut numbers);
+    if let Some(computed) = &made.report {
+        let value = |document: Result<Value, serde_json::Error>| {
+            document.map_err(|error| Failure::infrastructure(format!("a report cannot be written as JSON: {error}")))
+        };
+        if let Some(comparison) = &comparison {
+            let (said, computed) =
+                (value(serde_json::to_value(comparison))?, value(serde_json::to_value(&computed.comparison))?);
+            numbers.against("the coordinator's comparison", differences(&said, &computed, &[]));
+        }
+        if let Some((what, said)) = &said {
+            let (said, computed) = (value(serde_json::to_value(said))?, value(serde_json::to_value(computed))?);
+            numbers.against(what, differences(&said, &computed, &NOT_COMPUTED));
+        }
+    }
+    Ok(numbers.judged())
+}
+
+/// Holds what workers measured on val, epoch by epoch, against what their predictions say.
+fn measured(evidence: &Evidence, made: &Made, numbers: &mut Numbers) {
+    let (mut compared, mut found) = (0, Vec::new());
+    for measured in &made.measured {
+        let run = &evidence.runs[measured.run];
+        let Some(epoch) = run.epochs.get(measured.epoch.0 as usize - 1) else { continue };
+        for (name, &computed) in &measured.scores {
+            let Some(&said) = epoch.measured.get(*name) else { continue };
+            compared += 1;
+            if (said - computed).abs() > MEASURED_TOLERANCE * said.abs().max(1.0) {
+                let path = format!(
+                    "run {} ({}, seed {}), epoch {}: val {name}",
+                    run.run.short(),
+                    run.arm,
+                    run.seed,
+                    measured.epoch
+                );
+                found.push(NumberDifference { path, said: said.into(), computed: computed.into() });
+            }
+        }
+    }
+    numbers.against("what workers measured", (found, compared));
+}
+
+impl Numbers {
+    fn new(evidence: &Evidence, digest: Digest) -> Self {
+        Self {
+            experiment: evidence.experiment,
+            name: evidence.spec.name.clone(),
+            evidence: digest,
+            equal: false,
+            files: 0,
+            compared: Vec::new(),
+            unreadable: Vec::new(),
+            differences: Vec::new(),
+        }
+    }
+
+    fn against(&mut self, what: &str, (found, compared): (Vec<NumberDifference>, u64)) {
+        self.compared.push((what.to_owned(), compared));
+        self.differences.extend(found.into_iter().map(|found| Difference {
+            of: what.to_owned(),
+            path: found.path,
+            said: found.said,
+            computed: found.computed,
+        }));
+    }
+
+    fn judged(mut self) -> Self {
+        self.equal = self.unreadable.is_empty() && self.differences.is_empty();
+        self
+    }
+}

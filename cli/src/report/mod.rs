@@ -1,0 +1,81 @@
+//! The report as files: one HTML page for people, Markdown for other documents, CSV for tables, JSON for programs. All are made of the
+//! document alone, so they can be made again from it.
+
+mod chart;
+mod figures;
+mod html;
+mod markdown;
+mod rows;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use ceteris_shared::document::{Document, Report};
+
+use crate::{evidence::MAX_DOCUMENT_BYTES, failure::Failure};
+
+/// What a report is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A page that needs no network.
+    Html,
+    /// Text with tables.
+    Markdown,
+    /// The document.
+    Json,
+    /// A row for each number.
+    Csv,
+}
+
+impl Form {
+    /// By the name that is a file's extension.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "html" | "htm" => Some(Self::Html),
+            "md" | "markdown" | "table" => Some(Self::Markdown),
+            "json" => Some(Self::Json),
+            "csv" => Some(Self::Csv),
+            _ => None,
+        }
+    }
+
+    /// The text.
+    pub fn render(self, report: &Report) -> String {
+        match self {
+            Self::Html => html::page(report),
+            Self::Markdown => markdown::text(report),
+            Self::Json => {
+                serde_json::to_string_pretty(report).expect("documents are plain data with string keys") + "\n"
+            }
+            Self::Csv => rows::table(report).csv(),
+        }
+    }
+}
+
+/// What stands before the document in a page, and after it.
+const EMBEDDED: (&str, &str) = (r#"<script type="application/json" id="ceteris-report">"#, "</script>");
+
+/// The document inside a page: `<` is escaped, so that no text of it ends the element.
+fn embedded(report: &Report) -> String {
+    report.to_json().replace('<', "\\u003c")
+}
+
+/// Reads a report that was written as HTML or JSON.
+///
+/// # Errors
+/// When the file cannot be read, or holds no report of this version.
+pub fn read(path: &Path) -> Result<Report, Failure> {
+    let reading = |error: std::io::Error| Failure::io(format!("read {}", path.display()), &error);
+    let bytes = std::fs::metadata(path).map_err(reading)?.len();
+    if bytes > MAX_DOCUMENT_BYTES {
+        return Err(Failure::usage(format!("{} is longer than {MAX_DOCUMENT_BYTES} bytes", path.display())));
+    }
+    let text = std::fs::read_to_string(path).map_err(reading)?;
+    let inside = text.split_once(EMBEDDED.0).and_then(|(_, rest)| rest.split_once(EMBEDDED.1)).map(|(json, _)| json);
+    Report::from_json(inside.unwrap_or(&text)).map_err(|error| {
+        Failure::usage(format!("{} holds no report: {error}", path.display()))
+            .help("give a file that `ceteris report -o FILE.html` or `-o FILE.json` wrote")
+    })
+}

@@ -1,0 +1,517 @@
+//! The report: everything that an experiment says, computed from its evidence and its predictions, and from nothing else. Who has
+//! those two computes the same report, to the last digit; `ceteris verify` does.
+//!
+//! It is built epoch by epoch, so that of predictions no more than a few runs' are in memory, and of every run what each patient
+//! contributes to the score after one epoch. A [`Builder`] says which files it wants of an epoch; [`Facts::of`] reads one run's,
+//! wherever and in however many threads; what was read is added, and after the last epoch there is a report.
+
+mod answer;
+mod checklist;
+mod curves;
+mod difference;
+mod external;
+mod fields;
+mod matched;
+mod shapes;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use matched::{AXES, Costed, Match};
+use sweep::Course;
+
+pub use difference::{NumberDifference, differences};
+
+use crate::{
+    architecture::Part,
+    compare::{self, ArmPair, DataSets, Input, Predicted, Reading, RunFacts},
+    dataset::Split,
+    digest::Digest,
+    document::{
+        CurvePoint, DataSummary, Document, Evidence, EvidenceRun, Metrics, PredictionFile, Report, ReportArm, RunSpent,
+        SplitSummary, Sweep,
+    },
+    flops,
+    ids::{Epoch, RunId},
+    lineage::LineageKey,
+    plan::{self, Plan},
+    spec::{self, ExperimentSpec, Metric, Score},
+    stats::{Clusters, Influence},
+};
+
+/// The most epochs that are told; of longer budgets as many, evenly spaced, the last one among them.
+pub const MOST_EPOCHS: u32 = 60;
+
+/// Why there is no report.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error("the evidence has a spec that cannot be planned: {0}")]
+    Spec(#[from] spec::Error),
+    #[error(transparent)]
+    Compare(#[from] compare::Error),
+    #[error("the evidence's runs are not those that its spec plans: {0}")]
+    Runs(String),
+    #[error(
+        "epoch {epoch} of run {run} (arm {arm:?}, seed {seed}) has another lineage than its spec says: the evidence was changed, or \
+         runs were swapped"
+    )]
+    Lineage { run: RunId, arm: String, seed: u64, epoch: Epoch },
+}
+
+/// Which epochs are told.
+#[derive(Clone, Debug, PartialEq)]
+struct Told {
+    epochs: Vec<Epoch>,
+}
+
+impl Told {
+    fn up_to(last: Epoch) -> Self {
+        let count = last.0.min(MOST_EPOCHS);
+        // From the last one backwards, in equal steps.
+        let epoch = |index: u32| Epoch((u64::from(last.0) * u64::from(index) / u64::from(count.max(1))) as u32);
+        Self { epochs: (1..=count).map(epoch).collect() }
+    }
+}
+
+/// What was read of a run after an epoch.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    reading: Reading,
+    /// The primary score on val.
+    value: Option<f64>,
+    /// What each patient of val contributes to it.
+    val: Option<Influence>,
+    /// The same on test and on external data, at the last epoch.
+    test: Option<Influence>,
+    external: BTreeMap<String, Influence>,
+    shapes: Vec<shapes::RunShapes>,
+}
+
+impl Facts {
+    /// Of a run's predictions. `last` says that it is the epoch that the comparison reads; then more is kept.
+    pub fn of(predicted: &Predicted, data: &DataSets, spec: &ExperimentSpec, at: Epoch, last: bool) -> Self {
+        let (rule, score) = (spec.endpoint.threshold, spec.endpoint.metric.score);
+        let influence = |split| predicted.influence(&data.patients, rule, Metric { split, score });
+        let reading = if last {
+            Reading::of(predicted, data, spec, at)
+        } else {
+            Reading { metrics: compare::score(predicted, rule), influence: None }
+        };
+        Self {
+            value: reading.metrics.val.as_ref().and_then(|scores| scores.get(score)),
+            val: influence(Split::Val),
+            test: if last { influence(Split::Test) } else { None },
+            external: if last { predicted.external_influences(&data.patients, rule, score) } else { BTreeMap::new() },
+            shapes: if last { shapes::RunShapes::of(predicted, rule) } else { Vec::new() },
+            reading,
+        }
+    }
+
+    /// Its scores.
+    pub fn metrics(&self) -> &Metrics {
+        &self.reading.metrics
+    }
+}
+
+/// The files of one run after one epoch, and the runs that share them.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// The files.
+    pub files: Vec<&'a PredictionFile>,
+    /// Indices into the evidence's runs.
+    pub runs: Vec<usize>,
+}
+
+/// A report in the making.
+#[derive(Debug)]
+pub struct Builder<'a> {
+    evidence: &'a Evidence,
+    data: &'a DataSets,
+    plan: Plan,
+    at: Epoch,
+    exploratory: bool,
+    told: Told,
+    pairs: Vec<ArmPair>,
+    scores: Vec<Score>,
+    points: Vec<Vec<Vec<CurvePoint>>>,
+    windows: Vec<Option<curves::Window>>,
+    slopes: Vec<curves::Slope>,
+    courses: Vec<Course>,
+    matches: Vec<Vec<Vec<Match>>>,
+    kept: BTreeMap<(usize, Epoch), Arc<Facts>>,
+    to_keep: BTreeSet<(usize, Epoch)>,
+}
+
+impl<'a> Builder<'a> {
+    /// A report that reads all runs at epoch `at`; none is the endpoint.
+    ///
+    /// # Errors
+    /// When there is no such epoch, and when the evidence contradicts itself: its runs, or an epoch's lineage, are not what its spec
+    /// says.
+    pub fn new(
+        evidence: &'a Evidence,
+        data: &'a DataSets,
+        at: Option<Epoch>,
+        exploratory: bool,
+    ) -> Result<Self, Error> {
+        let spec = &evidence.spec;
+        let at = compare::epoch_to_read(spec, at)?;
+        let plan = plan::plan(evidence.experiment, spec, &evidence.pins)?;
+        check(evidence, &plan)?;
+        let told = Told::up_to(at);
+        let pairs = compare::arm_pairs(spec, &plan.arms);
+        let inherited = spec.model.init.inherited_epochs();
+        let mut builder = Self {
+            scores: curves::drawn(spec.endpoint.metric.score),
+            points: Vec::new(),
+            windows: plan.arms.iter().map(|arm| curves::Window::of(arm, &told, inherited)).collect(),
+            slopes: vec![curves::Slope::default(); plan.runs.len()],
+            courses: Vec::new(),
+            matches: Vec::new(),
+            kept: BTreeMap::new(),
+            to_keep: BTreeSet::new(),
+            evidence,
+            data,
+            plan,
+            at,
+            exploratory,
+            told,
+            pairs,
+        };
+        builder.points = vec![vec![Vec::new(); builder.scores.len()]; builder.plan.arms.len()];
+        builder.plan_contrasts();
+        Ok(builder)
+    }
+
+    fn plan_contrasts(&mut self) {
+        let (alpha, patients) = (self.evidence.spec.compare.alpha, self.data.patients.val.count());
+        let flops: Vec<Vec<f64>> = (0..self.plan.arms.len()).map(|arm| self.flops(arm)).collect();
+        let seeds = self.evidence.spec.seeds.list().len();
+        let drawing = sweep::worth_drawing(self.pairs.len(), self.told.epochs.len(), seeds, patients);
+        for index in 0..self.pairs.len() {
+            let seeds = self.seeds(index);
+            let differing = self.told.epochs.iter().filter(|epoch| !self.same(&seeds, **epoch)).count();
+            self.courses.push(Course::new(alpha, differing, drawing));
+            let run =
+                |index: usize| Costed { run: &self.evidence.runs[index], flops: &flops[self.plan.runs[index].arm] };
+            let of_axis = |axis| -> Vec<Match> {
+                seeds.iter().map(|&(baseline, arm)| Match::of(axis, run(baseline), run(arm), &self.told)).collect()
+            };
+            let of_axes: Vec<Vec<Match>> = AXES.map(of_axis).into();
+            for (found, &(baseline, arm)) in of_axes.iter().flat_map(|found| found.iter().zip(&seeds)) {
+                self.to_keep.extend(found.baseline.map(|epoch| (baseline, epoch)));
+                self.to_keep.extend(found.arm.map(|epoch| (arm, epoch)));
+            }
+            self.matches.push(of_axes);
+        }
+    }
+
+    /// The operations that training on one sample costs in each epoch of an arm.
+    fn flops(&self, arm: usize) -> Vec<f64> {
+        let (arch, classes) = (self.evidence.spec.model.arch, self.data.own.classes.len());
+        let mut known: BTreeMap<Part, f64> = BTreeMap::new();
+        let mut cost = |from: Part| {
+            *known.entry(from).or_insert_with(|| flops::training(arch, classes, self.data.own.image_size, from))
+        };
+        let Some(run) = self.plan.runs.iter().find(|run| run.arm == arm) else { return Vec::new() };
+        let work = run.path.iter().flat_map(|&index| &self.plan.segments[index].work.epochs);
+        work.map(|epoch| cost(epoch.train.part())).collect()
+    }
+
+    /// The runs of each seed that both arms of a contrast have: baseline and arm, as indices into the evidence's runs.
+    fn seeds(&self, contrast: usize) -> Vec<(usize, usize)> {
+        let ArmPair { baseline, arm } = self.pairs[contrast];
+        let of = |arm: usize| {
+            (0..).zip(&self.plan.runs).filter(move |(_, run)| run.arm == arm).map(|(index, run)| (run.seed, index))
+        };
+        let of_arm: BTreeMap<u64, usize> = of(arm).collect();
+        of(baseline).filter_map(|(seed, baseline)| Some((baseline, *of_arm.get(&seed)?))).collect()
+    }
+
+    /// Whether the two runs of every seed have the same lineage up to `epoch`.
+    fn same(&self, seeds: &[(usize, usize)], epoch: Epoch) -> bool {
+        let key = |run: usize| Some(self.evidence.runs[run].epochs.get(epoch.0 as usize - 1)?.key);
+        seeds.iter().all(|&(baseline, arm)| key(baseline).is_some() && key(baseline) == key(arm))
+    }
+
+    /// The epochs to add, in their order.
+    pub fn epochs(&self) -> Vec<Epoch> {
+        self.told.epochs.clone()
+    }
+
+    /// Whether `epoch` is the one that the comparison reads.
+    pub fn is_last(&self, epoch: Epoch) -> bool {
+        epoch == self.at
+    }
+
+    /// The epoch that the comparison reads.
+    pub fn at(&self) -> Epoch {
+        self.at
+    }
+
+    /// What is to be read of an epoch, each set of files once. Of the last epoch also the last one of runs that did not get there.
+    ///
+    /// # Errors
+    /// When predictions are not there that every epoch has.
+    pub fn wanted(&self, epoch: Epoch) -> Result<Vec<Wanted<'a>>, Error> {
+        let budget = self.evidence.spec.budget.epochs;
+        let mut wanted: BTreeMap<Vec<Digest>, Wanted<'a>> = BTreeMap::new();
+        for (index, run) in self.evidence.runs.iter().enumerate() {
+            let Some((read, files)) = compare::files_to_read(run, epoch, budget)? else { continue };
+            if read != epoch && !self.is_last(epoch) {
+                continue;
+            }
+            let key = files.iter().map(|file| file.digest).collect();
+            wanted.entry(key).or_insert_with(|| Wanted { files, runs: Vec::new() }).runs.push(index);
+        }
+        Ok(wanted.into_values().collect())
+    }
+
+    /// Adds what was read of an epoch, by index of the run.
+    pub fn add(&mut self, epoch: Epoch, read: &BTreeMap<usize, Arc<Facts>>) {
+        let there = |run: &usize| self.evidence.runs[*run].epochs.len() >= epoch.0 as usize;
+        let of_epoch = |run: usize| read.get(&run).filter(|_| there(&run));
+        for (arm, points) in self.points.iter_mut().enumerate() {
+            let runs = (0..self.plan.runs.len()).filter(|&run| self.plan.runs[run].arm == arm);
+            let scores: Vec<_> = runs.filter_map(|run| of_epoch(run)?.reading.metrics.val.as_ref()).collect();
+            for (score, points) in self.scores.iter().zip(points) {
+                points.extend(curves::point(epoch, *score, scores.iter().copied()));
+            }
+        }
+        for run in 0..self.plan.runs.len() {
+            let Some(facts) = of_epoch(run) else { continue };
+            if let Some(window) = &self.windows[self.plan.runs[run].arm] {
+                self.slopes[run].add(window, epoch, facts);
+            }
+            if self.to_keep.contains(&(run, epoch)) {
+                self.kept.insert((run, epoch), facts.clone());
+            }
+        }
+        for contrast in 0..self.pairs.len() {
+            let seeds = self.seeds(contrast);
+            let pairs: Option<Vec<(&Facts, &Facts)>> = seeds
+                .iter()
+                .map(|&(baseline, arm)| Some((of_epoch(baseline)?.as_ref(), of_epoch(arm)?.as_ref())))
+                .collect();
+            let same = self.same(&seeds, epoch);
+            self.courses[contrast].add(epoch, same, &pairs.unwrap_or_default());
+        }
+    }
+
+    /// The report, once all epochs are added; `last` is what was read of the last one.
+    ///
+    /// # Errors
+    /// When the comparison cannot be made.
+    pub fn finish(self, last: &BTreeMap<usize, Arc<Facts>>, version: &str) -> Result<Report, Error> {
+        let spec = &self.evidence.spec;
+        let runs: BTreeMap<RunId, RunFacts> = (0..)
+            .zip(&self.evidence.runs)
+            .map(|(index, run): (usize, &EvidenceRun)| {
+                let reading = last.get(&index).map(|facts| facts.reading.clone()).unwrap_or_default();
+                (run.run, RunFacts::of(self.evidence, run, reading))
+            })
+            .collect();
+        let comparison = compare::compare(&Input {
+            experiment: self.evidence.experiment,
+            spec,
+            plan: &self.plan,
+            classes: &self.data.own.classes,
+            runs: &runs,
+            at: Some(self.at),
+            exploratory: self.exploratory,
+        })?;
+        let arms = (0..self.plan.arms.len()).map(|arm| self.arm(arm, last)).collect();
+        let sweeps = (0..self.pairs.len()).map(|contrast| self.sweep(contrast)).collect();
+        let mut report = Report {
+            experiment: self.evidence.experiment,
+            name: spec.name.clone(),
+            submitted_at: self.evidence.submitted_at,
+            version: version.to_owned(),
+            evidence: Digest::of(self.evidence.to_json().as_bytes()),
+            predeclared: self.at.0 == spec.budget.epochs && !self.exploratory,
+            answer: Vec::new(),
+            caveats: Vec::new(),
+            comparison,
+            data: data_summaries(self.evidence, self.data),
+            arms,
+            sweeps,
+            matched: (0..self.pairs.len()).flat_map(|contrast| self.matched(contrast)).collect(),
+            fields: fields::fields(self.evidence, &self.plan, self.data),
+            ledger: self.evidence.ledger,
+            environments: self.evidence.environments.clone(),
+            tree: tree::tree(&self.plan),
+            checklist: Vec::new(),
+        };
+        report.answer = answer::answer(&report);
+        report.caveats = answer::caveats(&report, self.evidence);
+        report.checklist = checklist::checklist(&report, self.evidence);
+        Ok(withhold(report))
+    }
+
+    fn runs_of(&self, arm: usize) -> impl Iterator<Item = (usize, &EvidenceRun)> + '_ {
+        (0..).zip(&self.evidence.runs).filter(move |(index, _)| self.plan.runs[*index].arm == arm)
+    }
+
+    fn val_metric(&self) -> Metric {
+        Metric { split: Split::Val, ..self.evidence.spec.endpoint.metric }
+    }
+
+    fn arm(&self, arm: usize, last: &BTreeMap<usize, Arc<Facts>>) -> ReportArm {
+        let alpha = self.evidence.spec.compare.alpha;
+        let resolved = &self.plan.arms[arm];
+        let slopes: Vec<&curves::Slope> = self.runs_of(arm).map(|(index, _)| &self.slopes[index]).collect();
+        let plateau = self.windows[arm].as_ref();
+        let plateau = plateau.and_then(|window| curves::plateau(self.val_metric(), window, &slopes, alpha));
+        let read: Vec<(u64, &Facts)> =
+            self.runs_of(arm).filter_map(|(index, run)| Some((run.seed, last.get(&index)?.as_ref()))).collect();
+        let shapes: Vec<_> = read.iter().map(|(seed, facts)| (*seed, facts.shapes.as_slice())).collect();
+        let facts: Vec<&Facts> = read.iter().map(|(_, facts)| *facts).collect();
+        ReportArm {
+            name: resolved.name.clone(),
+            stages: resolved.stages.clone(),
+            spent: mean_spent(self.runs_of(arm).map(|(_, run)| run), self.at),
+            curves: curves::curves(&self.scores, self.points[arm].clone()),
+            plateau,
+            shapes: shapes::over_seeds(&shapes),
+            external: external::drops(self.evidence, &facts),
+        }
+    }
+
+    fn names(&self, contrast: usize) -> (&str, &str) {
+        let ArmPair { baseline, arm } = self.pairs[contrast];
+        (&self.plan.arms[baseline].name, &self.plan.arms[arm].name)
+    }
+
+    fn sweep(&self, contrast: usize) -> Sweep {
+        let (baseline, arm) = self.names(contrast);
+        let ArmPair { baseline: of_baseline, arm: of_arm } = self.pairs[contrast];
+        let stages = [of_baseline, of_arm].into_iter().flat_map(|arm| &self.plan.arms[arm].stages);
+        Sweep {
+            baseline: baseline.to_owned(),
+            arm: arm.to_owned(),
+            metric: self.val_metric(),
+            truncated: stages.into_iter().any(|stage| !stage.schedule.is_horizon_free()),
+            points: self.courses[contrast].points.clone(),
+            crossing: self.courses[contrast].crossing(),
+        }
+    }
+
+    fn matched(&self, contrast: usize) -> Vec<crate::document::Matched> {
+        let seeds = self.seeds(contrast);
+        let at_equal_epochs = self.courses[contrast].points.last().and_then(|point| point.interval);
+        let of_axis = |(axis, found): (matched::Axis, &Vec<Match>)| {
+            let kept = |run: usize, epoch: Option<Epoch>| self.kept.get(&(run, epoch?)).map(Arc::as_ref);
+            let pairs: Vec<(Match, Option<(&Facts, &Facts)>)> = found
+                .iter()
+                .zip(&seeds)
+                .map(|(found, &(baseline, arm))| (*found, kept(baseline, found.baseline).zip(kept(arm, found.arm))))
+                .collect();
+            let alpha = self.evidence.spec.compare.alpha;
+            matched::matched(self.val_metric(), alpha, axis, self.names(contrast), &pairs, at_equal_epochs)
+        };
+        AXES.into_iter().zip(&self.matches[contrast]).filter_map(of_axis).collect()
+    }
+}
+
+/// The evidence's runs are those that its spec plans, and every epoch has the lineage that it says.
+fn check(evidence: &Evidence, plan: &Plan) -> Result<(), Error> {
+    if evidence.runs.len() != plan.runs.len() {
+        return Err(Error::Runs(format!("there are {} and it plans {}", evidence.runs.len(), plan.runs.len())));
+    }
+    for (run, planned) in evidence.runs.iter().zip(&plan.runs) {
+        let arm = &plan.arms[planned.arm].name;
+        if (run.run, &run.arm, run.seed) != (planned.id, arm, planned.seed) {
+            return Err(Error::Runs(format!(
+                "where it has run {} of arm {:?} with seed {}, run {} of arm {arm:?} with seed {} is planned",
+                run.run, run.arm, run.seed, planned.id, planned.seed
+            )));
+        }
+        let keys: Vec<(Epoch, LineageKey)> = plan.keys(planned).collect();
+        if run.epochs.len() > keys.len() {
+            return Err(Error::Runs(format!("run {} has {} epochs of {}", run.run, run.epochs.len(), keys.len())));
+        }
+        if let Some((epoch, _)) =
+            keys.iter().zip(&run.epochs).map(|((epoch, key), known)| (epoch, *key == known.key)).find(|(_, same)| !same)
+        {
+            return Err(Error::Lineage { run: run.run, arm: run.arm.clone(), seed: run.seed, epoch: *epoch });
+        }
+    }
+    Ok(())
+}
+
+/// Takes everything from arms that a refusal names and that no contrast is left for: the comparison has taken their scores already.
+fn withhold(mut report: Report) -> Report {
+    let comparison = &report.comparison;
+    if comparison.exploratory || comparison.refused.is_empty() {
+        return report;
+    }
+    let told: BTreeSet<&str> = comparison
+        .arms
+        .iter()
+        .filter(|arm| arm.runs.iter().any(|run| run.metrics.val.is_some()))
+        .map(|arm| arm.name.as_str())
+        .collect();
+    let contrasted: BTreeSet<(&str, &str)> =
+        comparison.contrasts.iter().map(|contrast| (contrast.baseline.as_str(), contrast.arm.as_str())).collect();
+    report.sweeps.retain(|sweep| contrasted.contains(&(sweep.baseline.as_str(), sweep.arm.as_str())));
+    report.matched.retain(|matched| contrasted.contains(&(matched.baseline.as_str(), matched.arm.as_str())));
+    for arm in report.arms.iter_mut().filter(|arm| !told.contains(arm.name.as_str())) {
+        (arm.curves, arm.plateau, arm.shapes, arm.external) = (Vec::new(), None, Vec::new(), Vec::new());
+    }
+    report
+}
+
+fn mean_spent<'a>(runs: impl Iterator<Item = &'a EvidenceRun>, at: Epoch) -> RunSpent {
+    let mut all = RunSpent::default();
+    let mut count = 0u32;
+    for run in runs {
+        count += 1;
+        run.epochs.iter().take(at.0 as usize).for_each(|epoch| all.add(&epoch.spent));
+    }
+    let count = count.max(1);
+    RunSpent {
+        epochs: all.epochs / count,
+        steps: all.steps / u64::from(count),
+        samples: all.samples / u64::from(count),
+        seconds: all.seconds / f64::from(count),
+    }
+}
+
+fn data_summaries(evidence: &Evidence, data: &DataSets) -> Vec<DataSummary> {
+    let summary = |name: &str, digest: Digest, manifest: &crate::dataset::Manifest, external: bool| {
+        let part = |split: Option<Split>| {
+            let samples: Vec<_> =
+                manifest.samples.iter().filter(|sample| split.is_none_or(|split| sample.split == split)).collect();
+            let mut counts = vec![0; manifest.classes.len()];
+            samples.iter().for_each(|sample| counts[sample.class as usize] += 1);
+            let known = samples.iter().all(|sample| sample.patient.is_some());
+            let patients = Clusters::named(samples.iter().map(|sample| sample.patient.as_deref())).count();
+            let name = split.map_or("all", Split::name).to_owned();
+            SplitSummary { split: name, samples: counts, patients: known.then_some(patients as u64) }
+        };
+        let splits = if external { vec![part(None)] } else { Split::ALL.map(|split| part(Some(split))).to_vec() };
+        DataSummary {
+            name: name.to_owned(),
+            digest,
+            transform: manifest.transform.clone(),
+            image_size: manifest.image_size,
+            external,
+            classes: manifest.classes.clone(),
+            splits,
+        }
+    };
+    let own = evidence.pins.dataset.map(|digest| summary(&evidence.spec.data.dataset, digest, &data.own, false));
+    let external = evidence
+        .pins
+        .external
+        .iter()
+        .filter_map(|(name, digest)| Some(summary(name, *digest, data.external.get(name)?, true)));
+    own.into_iter().chain(external).collect()
+}
