@@ -17,7 +17,7 @@ use ceteris_shared::{
     document::{Document, Evidence, EvidenceRun, Report},
     ids::Epoch,
     predictions,
-    report::{Builder, Facts, Wanted},
+    report::{Builder, Depth, Facts, Wanted},
     trainer::Scored,
 };
 use futures::StreamExt;
@@ -205,9 +205,9 @@ pub async fn make_report(
     let progress = Progress::new(global, "reading predictions", Unit::Items("epochs"), epochs.len() as u64);
     let (mut made, mut last) = (Made::new(), BTreeMap::new());
     for epoch in epochs {
-        let is_last = builder.is_last(epoch);
+        let depth = builder.depth(epoch);
         let wanted = builder.wanted(epoch).map_err(refuse)?;
-        let reads = wanted.iter().map(|wanted| read(objects, evidence, data.clone(), wanted, epoch, is_last));
+        let reads = wanted.iter().map(|wanted| read(objects, evidence, data.clone(), wanted, builder.at(), depth));
         let read: Vec<_> = futures::stream::iter(reads).buffered(READS).collect().await;
         let mut facts = BTreeMap::new();
         for (wanted, read) in wanted.iter().zip(read) {
@@ -256,7 +256,7 @@ async fn read(
     data: Arc<DataSets>,
     wanted: &Wanted<'_>,
     at: Epoch,
-    is_last: bool,
+    depth: Depth,
 ) -> Result<Facts, Unreadable> {
     let mut files = Vec::with_capacity(wanted.files.len());
     for file in &wanted.files {
@@ -268,7 +268,7 @@ async fn read(
     let spec = evidence.spec.clone();
     let reading = move || {
         let predicted = data.label(files).map_err(|error| error.to_string())?;
-        Ok::<_, String>(Facts::of(&predicted, &data, &spec, at, is_last))
+        Ok::<_, String>(Facts::of(predicted, &data, &spec, at, depth))
     };
     let read = tokio::task::spawn_blocking(reading).await.unwrap_or_else(|error| Err(error.to_string()));
     read.map_err(|problem| Unreadable { place: place(evidence, wanted, at, None), problem })

@@ -98,6 +98,7 @@ fn word(reason: Reason) -> &'static str {
         Reason::Cancelled => "cancelled",
         Reason::SeedsMissing => "seeds missing",
         Reason::Environment => "different environments",
+        Reason::FrozenMoved => "frozen weights moved",
         Reason::MetricUndefined => "metric undefined",
     }
 }

@@ -8,9 +8,9 @@ use std::{
 use ceteris_proto::v1;
 use ceteris_shared::{
     digest::Digest,
-    document::{Comparison, Document, Evidence, Report},
+    document::{Comparison, Document, Evidence},
     ids::Epoch,
-    report::{NumberDifference, differences},
+    report::{Differences, NumberDifference, differences},
 };
 use clap::Args;
 use serde_json::Value;
@@ -18,11 +18,11 @@ use serde_json::Value;
 use crate::{
     client::{self, Client},
     context::Global,
-    evidence::{self, Bundle, EVIDENCE, Made, Objects, REPORT},
+    evidence::{self, Bundle, EVIDENCE, MAX_DOCUMENT_BYTES, Made, Objects, REPORT},
     failure::Failure,
     output,
     render::{Difference, Numbers},
-    report,
+    report::{self, Written},
 };
 
 /// What the report says of itself, which is not computed from the evidence.
@@ -51,13 +51,14 @@ impl Options {
         let numbers = if path.is_file() {
             let bundle = Bundle::open(path)?;
             let evidence: Evidence = bundle.document(EVIDENCE)?;
-            let inside: Report = bundle.document(REPORT)?;
+            let inside = Written::from_text(&String::from_utf8_lossy(&bundle.read(REPORT, MAX_DOCUMENT_BYTES)?))
+                .map_err(|error| Failure::infrastructure(format!("{REPORT} in {reference}: {error}")))?;
             let said = said.map(|said| ("the report", said)).unwrap_or(("the bundle's report", inside));
             verify(global, &Objects::Bundle(bundle), &evidence, Some(said), None).await?
         } else {
             let mut client = global.connect().await?;
             let evidence = evidence::of_experiment(&mut client, &reference).await?;
-            let at = said.as_ref().map(|said| (said.comparison.at, said.comparison.exploratory));
+            let at = said.as_ref().map(|said| (said.at, said.exploratory));
             let comparison = comparison(&mut client, &evidence, at).await?;
             let said = said.map(|said| ("the report", said));
             verify(global, &Objects::Coordinator(client), &evidence, said, Some(comparison)).await?
@@ -88,7 +89,7 @@ async fn verify(
     global: &Global,
     objects: &Objects,
     evidence: &Evidence,
-    said: Option<(&'static str, Report)>,
+    said: Option<(&'static str, Written)>,
     comparison: Option<Comparison>,
 ) -> Result<Numbers, Failure> {
     let digest = Digest::of(evidence.to_json().as_bytes());
@@ -102,7 +103,7 @@ async fn verify(
         )));
     }
     let (at, exploratory) = match &said {
-        Some((_, said)) => (Some(said.comparison.at), said.comparison.exploratory),
+        Some((_, said)) => (Some(said.at), said.exploratory),
         None => (None, false),
     };
     let data = match objects.data_sets(evidence).await {
@@ -126,8 +127,8 @@ async fn verify(
             numbers.against("the coordinator's comparison", differences(&said, &computed, &[]));
         }
         if let Some((what, said)) = &said {
-            let (said, computed) = (value(serde_json::to_value(said))?, value(serde_json::to_value(computed))?);
-            numbers.against(what, differences(&said, &computed, &NOT_COMPUTED));
+            let computed = value(serde_json::to_value(computed))?;
+            numbers.against(what, differences(&said.document, &computed, &NOT_COMPUTED));
         }
     }
     Ok(numbers.judged())
@@ -154,7 +155,7 @@ fn measured(evidence: &Evidence, made: &Made, numbers: &mut Numbers) {
             }
         }
     }
-    numbers.against("what workers measured", (found, compared));
+    numbers.against("what workers measured", Differences { found, compared, unsaid: 0 });
 }
 
 impl Numbers {
@@ -166,13 +167,18 @@ impl Numbers {
             equal: false,
             files: 0,
             compared: Vec::new(),
+            unsaid: 0,
             unreadable: Vec::new(),
             differences: Vec::new(),
         }
     }
 
-    fn against(&mut self, what: &str, (found, compared): (Vec<NumberDifference>, u64)) {
+    fn against(&mut self, what: &str, differences: Differences) {
+        let Differences { mut found, compared, unsaid } = differences;
         self.compared.push((what.to_owned(), compared));
+        self.unsaid += unsaid;
+        // What other numbers are made of first: runs before contrasts, and both before what is drawn.
+        found.sort_by_key(|found| !found.path.starts_with("comparison."));
         self.differences.extend(found.into_iter().map(|found| Difference {
             of: what.to_owned(),
             path: found.path,

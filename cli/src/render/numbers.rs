@@ -8,6 +8,8 @@ use crate::output::{ReadOut, Table, count};
 
 /// The most differences that a table shows.
 const SHOWN: usize = 20;
+/// The most characters of a value in a table.
+const WIDEST: usize = 48;
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,6 +27,8 @@ pub struct Numbers {
     pub files: u64,
     /// What was held against what is computed, and how many values.
     pub compared: Vec<(String, u64)>,
+    /// Fields that this version computes and that the report does not have: an older version wrote it.
+    pub unsaid: u64,
     /// What cannot be read, and why.
     pub unreadable: Vec<String>,
     /// What differs.
@@ -62,6 +66,12 @@ impl Numbers {
     }
 }
 
+/// A value for a table: sentences are cut.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= WIDEST { text } else { text.chars().take(WIDEST - 1).chain(['…']).collect() }
+}
+
 impl ReadOut for Numbers {
     fn text(&self) -> String {
         let mut text = format!("{} ({}), evidence {}\n", self.name, self.experiment, self.evidence.short());
@@ -71,6 +81,9 @@ impl ReadOut for Numbers {
             let verdict = if different == 0 { "all the same".to_owned() } else { format!("{different} DIFFER") };
             text += &format!("{what}: {}, {verdict}\n", count(*compared, "value"));
         }
+        if self.unsaid > 0 {
+            text += &format!("{} not in it, which an older version wrote\n", count(self.unsaid, "computed field"));
+        }
         for unreadable in &self.unreadable {
             text += &format!("CANNOT BE READ: {unreadable}\n");
         }
@@ -78,7 +91,7 @@ impl ReadOut for Numbers {
             let mut table = Table::new(["of", "value", ">said", ">computed"]);
             for difference in self.differences.iter().take(SHOWN) {
                 let Difference { of, path, said, computed } = difference;
-                table.row([of.clone(), path.clone(), said.to_string(), computed.to_string()]);
+                table.row([of.clone(), path.clone(), short(said), short(computed)]);
             }
             text += &format!("\n{}", table.text());
             if self.differences.len() > SHOWN {

@@ -35,6 +35,7 @@ pub(super) fn page(report: &Report) -> String {
                     (thresholds(report, &parts))
                     (calibration(report, &parts))
                     (external(report))
+                    (ensembles(report))
                     (cost(report))
                     (comparability(report))
                     (checklist(report))
@@ -203,6 +204,22 @@ fn external(report: &Report) -> Markup {
         html! {
             @if !grid.rows.is_empty() {
                 p.note { "The interval is over seeds and over the patients of both places." }
+                (table(&grid))
+            }
+        },
+    )
+}
+
+fn ensembles(report: &Report) -> Markup {
+    let grid = tables::ensembles(report);
+    section(
+        "Ensembles",
+        html! {
+            @if !grid.rows.is_empty() {
+                p.note {
+                    "Predictions put together. An ensemble is charged the sum of its members' epochs, so it is no treatment at the same "
+                    "budget. Intervals are over patients: they are about this very ensemble."
+                }
                 (table(&grid))
             }
         },

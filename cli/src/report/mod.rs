@@ -12,7 +12,12 @@ mod tests;
 
 use std::path::Path;
 
-use ceteris_shared::document::{Document, Report};
+use ceteris_shared::{
+    document::{Document, Report},
+    ids::{Epoch, ExperimentId},
+};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{evidence::MAX_DOCUMENT_BYTES, failure::Failure};
 
@@ -62,19 +67,63 @@ fn embedded(report: &Report) -> String {
     report.to_json().replace('<', "\\u003c")
 }
 
+/// A report that was written, as it was written: what an older version wrote has fewer fields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// Of which experiment.
+    pub experiment: ExperimentId,
+    /// What people call it.
+    pub name: String,
+    /// The epoch that it reads.
+    pub at: Epoch,
+    /// Whether it compares what is not comparable.
+    pub exploratory: bool,
+    /// All of it.
+    pub document: Value,
+}
+
+impl Written {
+    /// From HTML or JSON.
+    ///
+    /// # Errors
+    /// When there is no report in it.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Head {
+            schema: String,
+            experiment: ExperimentId,
+            name: String,
+            comparison: HeadOfComparison,
+        }
+        #[derive(Deserialize)]
+        struct HeadOfComparison {
+            at: Epoch,
+            exploratory: bool,
+        }
+        let inside =
+            text.split_once(EMBEDDED.0).and_then(|(_, rest)| rest.split_once(EMBEDDED.1)).map(|(json, _)| json);
+        let document: Value = serde_json::from_str(inside.unwrap_or(text)).map_err(|error| error.to_string())?;
+        let head = Head::deserialize(&document).map_err(|error| error.to_string())?;
+        if head.schema != Report::SCHEMA {
+            return Err(format!("it is a {:?} document, and this version reads {:?}", head.schema, Report::SCHEMA));
+        }
+        let HeadOfComparison { at, exploratory } = head.comparison;
+        Ok(Self { experiment: head.experiment, name: head.name, at, exploratory, document })
+    }
+}
+
 /// Reads a report that was written as HTML or JSON.
 ///
 /// # Errors
-/// When the file cannot be read, or holds no report of this version.
-pub fn read(path: &Path) -> Result<Report, Failure> {
+/// When the file cannot be read, or holds no report.
+pub fn read(path: &Path) -> Result<Written, Failure> {
     let reading = |error: std::io::Error| Failure::io(format!("read {}", path.display()), &error);
     let bytes = std::fs::metadata(path).map_err(reading)?.len();
     if bytes > MAX_DOCUMENT_BYTES {
         return Err(Failure::usage(format!("{} is longer than {MAX_DOCUMENT_BYTES} bytes", path.display())));
     }
     let text = std::fs::read_to_string(path).map_err(reading)?;
-    let inside = text.split_once(EMBEDDED.0).and_then(|(_, rest)| rest.split_once(EMBEDDED.1)).map(|(json, _)| json);
-    Report::from_json(inside.unwrap_or(&text)).map_err(|error| {
+    Written::from_text(&text).map_err(|error| {
         Failure::usage(format!("{} holds no report: {error}", path.display()))
             .help("give a file that `ceteris report -o FILE.html` or `-o FILE.json` wrote")
     })

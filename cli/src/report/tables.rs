@@ -1,7 +1,7 @@
 //! What a report says in rows: the same cells for the page and for Markdown.
 
 use ceteris_shared::document::{
-    ComparisonArm, FieldClass, PlateauState, Report, RunSpent, Spread, Uncertainty, Verdict,
+    Combination, ComparisonArm, FieldClass, PlateauState, Report, RunSpent, Spread, Uncertainty, Verdict,
 };
 use serde_json::Value;
 
@@ -140,6 +140,39 @@ pub(super) fn external(report: &Report) -> Grid {
             signed(drop.difference),
             interval(drop.uncertainty.as_ref()),
         ]);
+    }
+    grid
+}
+
+/// Ensembles, with what they are charged.
+pub(super) fn ensembles(report: &Report) -> Grid {
+    let external = report.data.iter().filter(|data| data.external).map(|data| data.name.as_str());
+    let parts: Vec<&str> = ["val", "test"].into_iter().chain(external).collect();
+    let mut grid = Grid::new(&["ensemble", "of", "runs", "epochs charged"]);
+    let metric = report.comparison.endpoint.metric;
+    grid.header.extend(parts.iter().map(|part| format!("{part} {}", score_name(metric.score.name()))));
+    for ensemble in &report.ensembles {
+        let how = match ensemble.combination {
+            Combination::Mean => "probabilities",
+            Combination::LogitMean => "logits",
+        };
+        let (members, epochs) = (ensemble.members.to_string(), ensemble.epochs.to_string());
+        let mut row = vec![ensemble.name.clone(), how.to_owned(), members, epochs];
+        row.extend(parts.iter().map(|part| {
+            let scores = match *part {
+                "val" => ensemble.metrics.val.as_ref(),
+                "test" => ensemble.metrics.test.as_ref(),
+                name => ensemble.metrics.external.get(name),
+            };
+            let value = scores.and_then(|scores| scores.get(metric.score));
+            let interval = ensemble.interval.filter(|_| *part == ensemble.metric.split.name());
+            match (value, interval) {
+                (None, _) => "-".to_owned(),
+                (Some(value), None) => number(value),
+                (Some(value), Some([low, high])) => format!("{} [{} to {}]", number(value), number(low), number(high)),
+            }
+        }));
+        grid.rows.push(row);
     }
     grid
 }

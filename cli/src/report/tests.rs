@@ -120,7 +120,7 @@ pub(crate) fn small() -> Report {
         for wanted in builder.wanted(epoch).expect("everything was predicted") {
             let files = wanted.files.iter().map(|file| (file.scored.clone(), store[&file.digest].clone()));
             let predicted = data.label(files).expect("predictions of this data set");
-            let facts = Arc::new(Facts::of(&predicted, &data, &evidence.spec, Epoch(4), builder.is_last(epoch)));
+            let facts = Arc::new(Facts::of(predicted, &data, &evidence.spec, Epoch(4), builder.depth(epoch)));
             read.extend(wanted.runs.iter().map(|run| (*run, facts.clone())));
         }
         builder.add(epoch, &read);
@@ -158,7 +158,9 @@ fn a_page_holds_the_document_and_gives_it_back() {
     for form in [Form::Html, Form::Json] {
         let path = folder.path().join("report");
         std::fs::write(&path, form.render(&report)).expect("a file");
-        assert_eq!(read(&path), Ok(report.clone()), "{form:?}");
+        let written = read(&path).expect("it holds a report");
+        let document: Report = serde_json::from_value(written.document).expect("all of it");
+        assert_eq!((document, written.at), (report.clone(), Epoch(4)), "{form:?}");
     }
     let path = folder.path().join("other");
     std::fs::write(&path, "<html></html>").expect("a file");

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{ArmPair, Input, Outcome};
+use super::{ArmPair, Input, Outcome, frozen};
 use crate::{
     checkpoint::Environment,
     document::{Reason, Refusal, RefusedField},
@@ -17,7 +17,8 @@ use crate::{
 
 /// All refusals at the epoch `at`, arms in the order of the plan and then pairs.
 pub(super) fn refusals(input: &Input<'_>, pairs: &[ArmPair], at: Epoch) -> Vec<Refusal> {
-    let arms = (0..input.plan.arms.len()).flat_map(|arm| incomplete(input, arm, at));
+    let of_arm = |arm| incomplete(input, arm, at).into_iter().chain(frozen::moved(input, arm, at));
+    let arms = (0..input.plan.arms.len()).flat_map(of_arm);
     let pairs = pairs.iter().flat_map(|&pair| {
         [seeds_missing(input, pair), unequal_epochs(input, pair, at), other_environment(input, pair, at)]
     });
@@ -76,6 +77,7 @@ fn incomplete_message(input: &Input<'_>, arm: usize, at: Epoch, reason: Reason, 
         | Reason::UnequalBudgets
         | Reason::SeedsMissing
         | Reason::Environment
+        | Reason::FrozenMoved
         | Reason::MetricUndefined => "is",
     };
     let each = |run: &Short<'_>| {

@@ -11,6 +11,7 @@
 mod check;
 mod contrast;
 mod difference;
+mod frozen;
 mod models;
 mod reading;
 mod score;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     checkpoint::Environment,
     dataset::Split,
+    digest::Digest,
     document::{
         Comparison, ComparisonArm, ComparisonRun, Contrast, EndpointRule, Evidence, EvidenceEpoch, EvidenceRun,
         Metrics, Refusal, Summary,
@@ -71,6 +73,8 @@ pub struct RunFacts {
     pub outcome: Outcome,
     /// The environment of each committed epoch along its lineage, from epoch 1 without gaps.
     pub environments: Vec<Environment>,
+    /// Digest of what was frozen in each committed epoch, where it is known.
+    pub frozen: Vec<Option<Digest>>,
     /// Its scores at the epoch that is read or, where it did not get there, at its last one.
     pub metrics: Metrics,
     /// What each patient contributes to the metric that is read; none where it is undefined.
@@ -103,6 +107,7 @@ impl RunFacts {
         Self {
             outcome: run.outcome.clone(),
             environments: run.epochs.iter().map_while(environment).collect(),
+            frozen: run.epochs.iter().map(|epoch| epoch.frozen).collect(),
             metrics: reading.metrics,
             influence: reading.influence,
         }

@@ -79,7 +79,8 @@ impl Case {
             let right = if plan.arms[run.arm].levels["arm"] == "frozen" { 2 } else { better };
             let environments = vec![environment(2); spec.budget.epochs as usize];
             let influence = measured(&spec, right);
-            (run.id, RunFacts { outcome: Outcome::Done, environments, metrics: metrics(right), influence })
+            let frozen = vec![None; environments.len()];
+            (run.id, RunFacts { outcome: Outcome::Done, environments, frozen, metrics: metrics(right), influence })
         };
         let runs = plan.runs.iter().map(facts).collect();
         Self { spec, plan, runs }
@@ -127,6 +128,27 @@ fn six_seeds_that_agree_are_a_verdict() {
     insta::assert_snapshot!(contrast.because, @"differs by 0.5, 95 % interval 0.0999 to 0.9 over 6 seeds and 8 patients; p = 0.0143 (exact sign-flip over seeds: p = 0.0312)");
     let worse = Case::done(spec("", 6), 0).at(None, false);
     assert_eq!(worse.contrasts[0].verdict, Verdict::Worse);
+}
+
+#[test]
+fn what_is_frozen_and_moved_is_refused_within_a_stage_alone() {
+    let told = |digests: [Option<&str>; 4]| {
+        let frozen: Vec<Option<Digest>> =
+            digests.iter().map(|digest| digest.map(|text| Digest::of(text.as_bytes()))).collect();
+        let case = Case::done(spec("", 6), 4);
+        // Two epochs of head, two of denseblock4.
+        case.with("finetuned", 3, |facts| facts.frozen.clone_from(&frozen)).at(None, false)
+    };
+    let refused = told([Some("a"), Some("b"), Some("c"), Some("c")]);
+    let [refusal] = &refused.refused[..] else { panic!("one refusal: {:?}", refused.refused) };
+    assert_eq!((refusal.reason, refusal.fields[0].field.as_str()), (Reason::FrozenMoved, "frozen"));
+    assert!(refused.contrasts.is_empty());
+    insta::assert_snapshot!(refusal.message, @r#"arm "finetuned" has weights or BatchNorm statistics that are frozen and moved (seeds 3; of seed 3 between epochs 1 and 2), so something was trained that the spec does not say; train it again (`ceteris verify run`) and look for what changed its checkpoints"#);
+    assert_eq!(told([Some("a"), None, Some("c"), Some("d")]).refused[0].reason, Reason::FrozenMoved);
+    // Other parts are frozen in another stage, and what is not known is not held against anybody.
+    for clean in [[Some("a"), Some("a"), Some("c"), Some("c")], [None; 4], [Some("a"), None, None, Some("c")]] {
+        assert!(told(clean).refused.is_empty());
+    }
 }
 
 #[test]

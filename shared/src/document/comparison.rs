@@ -260,6 +260,8 @@ pub enum Reason {
     SeedsMissing,
     /// The two runs of a pair were computed in different environments.
     Environment,
+    /// Weights or BatchNorm statistics that are frozen moved.
+    FrozenMoved,
     /// The primary metric is undefined or was not measured.
     MetricUndefined,
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Comparison, Ledger, RunSpent, Timestamp, Uncertainty};
+use super::{Comparison, Ledger, Metrics, RunSpent, Timestamp, Uncertainty};
 use crate::{
     checkpoint::Environment,
     digest::Digest,
@@ -42,6 +42,8 @@ pub struct Report {
     pub sweeps: Vec<Sweep>,
     /// The contrasts on val where something else than epochs is made equal.
     pub matched: Vec<Matched>,
+    /// Ensembles of the runs; none where their predictions are too many to be kept.
+    pub ensembles: Vec<Ensemble>,
     /// Every setting, and what it is in this experiment: treatment, controlled or incidental.
     pub fields: Vec<Field>,
     /// What it cost.
@@ -227,6 +229,35 @@ pub struct Reliability {
     pub told: Option<f64>,
     /// The share of them that are positive.
     pub came_true: Option<f64>,
+}
+
+/// Predictions of several runs, put together and judged like a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ensemble {
+    /// Which runs: all seeds of an arm, all arms of a seed, or all.
+    pub name: String,
+    /// How they are put together.
+    pub combination: Combination,
+    /// How many runs.
+    pub members: u64,
+    /// What it is charged: the sum of its members' epochs.
+    pub epochs: u64,
+    /// The primary metric.
+    pub metric: Metric,
+    /// Where it lies with confidence 1 - alpha, over patients: it is about this very ensemble. Null where nothing varies.
+    pub interval: Option<[f64; 2]>,
+    /// Its scores; the threshold is chosen on its predictions on val.
+    pub metrics: Metrics,
+}
+
+/// How predictions are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Combination {
+    /// Mean of probabilities.
+    Mean,
+    /// Mean of logits.
+    LogitMean,
 }
 
 /// A score on external data against the same on test.

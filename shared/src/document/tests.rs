@@ -195,7 +195,8 @@ fn comparison() -> Comparison {
         let each = || Clusters::singletons(8);
         let patients = compare::Patients { val: each(), test: each(), external: BTreeMap::new() };
         let influence = predicted.influence(&patients, Threshold::Youden, spec.endpoint.metric);
-        (run.id, RunFacts { outcome: Outcome::Done, environments: vec![environment(); 2], metrics, influence })
+        let (environments, frozen) = (vec![environment(); 2], vec![None; 2]);
+        (run.id, RunFacts { outcome: Outcome::Done, environments, frozen, metrics, influence })
     };
     let runs: BTreeMap<RunId, RunFacts> = plan.runs.iter().map(facts).collect();
     let classes = ["NORMAL", "PNEUMONIA"].map(str::to_owned);

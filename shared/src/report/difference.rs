@@ -17,42 +17,39 @@ pub struct NumberDifference {
 /// logarithms and quantiles otherwise.
 const TOLERANCE: f64 = 1e-9;
 
-/// All values in which `said` differs from `computed`, in the order of the document, and how many were held against each other. What is
-/// under one of the `except` keys at the top is not looked at.
-pub fn differences(said: &Value, computed: &Value, except: &[&str]) -> (Vec<NumberDifference>, u64) {
-    let mut found = Found::default();
-    match (said, computed) {
-        (Value::Object(said), Value::Object(computed)) => {
-            for (key, computed) in computed.iter().filter(|(key, _)| !except.contains(&key.as_str())) {
-                found.look(key.clone(), said.get(key).unwrap_or(&Value::Null), computed);
-            }
-            for (key, said) in said.iter().filter(|(key, _)| !except.contains(&key.as_str())) {
-                if !computed.contains_key(key) {
-                    found.look(key.clone(), said, &Value::Null);
-                }
-            }
+/// What came of holding one document against another.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Differences {
+    /// All values that differ, in the order of the document.
+    pub found: Vec<NumberDifference>,
+    /// How many values were held against each other.
+    pub compared: u64,
+    /// How many fields were computed that the document does not have: an older version did not write them.
+    pub unsaid: u64,
+}
+
+/// Holds what `said` says against what was computed. What is under one of the `except` keys at the top is not looked at.
+pub fn differences(said: &Value, computed: &Value, except: &[&str]) -> Differences {
+    let mut differences = Differences::default();
+    let without = |value: &Value| {
+        let mut value = value.clone();
+        if let Value::Object(object) = &mut value {
+            except.iter().for_each(|key| drop(object.remove(*key)));
         }
-        _ => found.look(String::new(), said, computed),
-    }
-    (found.differences, found.compared)
+        value
+    };
+    differences.look(String::new(), &without(said), &without(computed));
+    differences
 }
 
-#[derive(Default)]
-struct Found {
-    differences: Vec<NumberDifference>,
-    compared: u64,
-}
-
-impl Found {
+impl Differences {
     fn look(&mut self, path: String, said: &Value, computed: &Value) {
         match (said, computed) {
             (Value::Object(said), Value::Object(computed)) => {
-                let more = said.keys().filter(|key| !computed.contains_key(*key));
-                let keys: Vec<&String> = computed.keys().chain(more).collect();
-                for key in keys {
-                    let side =
-                        |object: &serde_json::Map<String, Value>| object.get(key).cloned().unwrap_or(Value::Null);
-                    self.look(format!("{path}.{key}"), &side(said), &side(computed));
+                self.unsaid += computed.keys().filter(|key| !said.contains_key(*key)).count() as u64;
+                for (key, said) in said {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    self.look(path, said, computed.get(key).unwrap_or(&Value::Null));
                 }
             }
             (Value::Array(said), Value::Array(computed)) => {
@@ -64,7 +61,7 @@ impl Found {
             _ => {
                 self.compared += 1;
                 if !equal(said, computed) {
-                    self.differences.push(NumberDifference { path, said: said.clone(), computed: computed.clone() });
+                    self.found.push(NumberDifference { path, said: said.clone(), computed: computed.clone() });
                 }
             }
         }
@@ -85,7 +82,7 @@ mod tests {
     use super::*;
 
     fn paths(said: &Value, computed: &Value) -> Vec<String> {
-        differences(said, computed, &["version"]).0.into_iter().map(|found| found.path).collect()
+        differences(said, computed, &["version"]).found.into_iter().map(|found| found.path).collect()
     }
 
     #[test]
@@ -93,8 +90,10 @@ mod tests {
         let computed =
             json!({ "version": "1", "arms": [{ "auc": 0.5, "name": "a" }, { "auc": null }], "more": { "x": 1 } });
         let same = json!({ "version": "2", "arms": [{ "auc": 0.500_000_000_000_1, "name": "a" }, { "auc": null }], "more": { "x": 1 } });
-        assert_eq!(differences(&same, &computed, &["version"]), (Vec::new(), 4));
+        let compared = differences(&same, &computed, &["version"]);
+        assert_eq!(compared, Differences { found: Vec::new(), compared: 4, unsaid: 0 });
         let other = json!({ "arms": [{ "auc": 0.500_001, "name": "b" }, { "auc": 1 }, 7], "less": 1 });
-        assert_eq!(paths(&other, &computed), ["arms[0].auc", "arms[0].name", "arms[1].auc", "arms[2]", "more", "less"]);
+        assert_eq!(paths(&other, &computed), ["arms[0].auc", "arms[0].name", "arms[1].auc", "arms[2]", "less"]);
+        assert_eq!(differences(&other, &computed, &["version"]).unsaid, 1, "what an older version did not write");
     }
 }

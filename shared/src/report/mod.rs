@@ -9,6 +9,7 @@ mod answer;
 mod checklist;
 mod curves;
 mod difference;
+mod ensembles;
 mod external;
 mod fields;
 mod matched;
@@ -26,7 +27,7 @@ use std::{
 use matched::{AXES, Costed, Match};
 use sweep::Course;
 
-pub use difference::{NumberDifference, differences};
+pub use difference::{Differences, NumberDifference, differences};
 
 use crate::{
     architecture::Part,
@@ -92,25 +93,41 @@ pub struct Facts {
     test: Option<Influence>,
     external: BTreeMap<String, Influence>,
     shapes: Vec<shapes::RunShapes>,
+    /// For ensembles.
+    predicted: Option<Predicted>,
+}
+
+/// How much is kept of a run after an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// What curves and contrasts on val need.
+    Curve,
+    /// Everything that is told of the epoch that the comparison reads.
+    Last,
+    /// The predictions too, for ensembles.
+    Predictions,
 }
 
 impl Facts {
-    /// Of a run's predictions. `last` says that it is the epoch that the comparison reads; then more is kept.
-    pub fn of(predicted: &Predicted, data: &DataSets, spec: &ExperimentSpec, at: Epoch, last: bool) -> Self {
+    /// Of a run's predictions; the comparison reads epoch `at`.
+    pub fn of(predicted: Predicted, data: &DataSets, spec: &ExperimentSpec, at: Epoch, depth: Depth) -> Self {
         let (rule, score) = (spec.endpoint.threshold, spec.endpoint.metric.score);
         let influence = |split| predicted.influence(&data.patients, rule, Metric { split, score });
+        let last = depth != Depth::Curve;
         let reading = if last {
-            Reading::of(predicted, data, spec, at)
+            Reading::of(&predicted, data, spec, at)
         } else {
-            Reading { metrics: compare::score(predicted, rule), influence: None }
+            Reading { metrics: compare::score(&predicted, rule), influence: None }
         };
+        let external = || predicted.external_influences(&data.patients, rule, score);
         Self {
             value: reading.metrics.val.as_ref().and_then(|scores| scores.get(score)),
             val: influence(Split::Val),
             test: if last { influence(Split::Test) } else { None },
-            external: if last { predicted.external_influences(&data.patients, rule, score) } else { BTreeMap::new() },
-            shapes: if last { shapes::RunShapes::of(predicted, rule) } else { Vec::new() },
+            external: if last { external() } else { BTreeMap::new() },
+            shapes: if last { shapes::RunShapes::of(&predicted, rule) } else { Vec::new() },
             reading,
+            predicted: (depth == Depth::Predictions).then_some(predicted),
         }
     }
 
@@ -246,9 +263,13 @@ impl<'a> Builder<'a> {
         self.told.epochs.clone()
     }
 
-    /// Whether `epoch` is the one that the comparison reads.
-    pub fn is_last(&self, epoch: Epoch) -> bool {
-        epoch == self.at
+    /// How much to keep of a run after `epoch`.
+    pub fn depth(&self, epoch: Epoch) -> Depth {
+        match (epoch == self.at, ensembles::worth_keeping(self.plan.runs.len(), self.data)) {
+            (false, _) => Depth::Curve,
+            (true, false) => Depth::Last,
+            (true, true) => Depth::Predictions,
+        }
     }
 
     /// The epoch that the comparison reads.
@@ -265,7 +286,7 @@ impl<'a> Builder<'a> {
         let mut wanted: BTreeMap<Vec<Digest>, Wanted<'a>> = BTreeMap::new();
         for (index, run) in self.evidence.runs.iter().enumerate() {
             let Some((read, files)) = compare::files_to_read(run, epoch, budget)? else { continue };
-            if read != epoch && !self.is_last(epoch) {
+            if read != epoch && epoch != self.at {
                 continue;
             }
             let key = files.iter().map(|file| file.digest).collect();
@@ -343,6 +364,7 @@ impl<'a> Builder<'a> {
             arms,
             sweeps,
             matched: (0..self.pairs.len()).flat_map(|contrast| self.matched(contrast)).collect(),
+            ensembles: self.ensembles(last),
             fields: fields::fields(self.evidence, &self.plan, self.data),
             ledger: self.evidence.ledger,
             environments: self.evidence.environments.clone(),
@@ -382,6 +404,19 @@ impl<'a> Builder<'a> {
             shapes: shapes::over_seeds(&shapes),
             external: external::drops(self.evidence, &facts),
         }
+    }
+
+    /// Of runs that got to the epoch that the comparison reads.
+    fn ensembles(&self, last: &BTreeMap<usize, Arc<Facts>>) -> Vec<crate::document::Ensemble> {
+        let member = |(index, run): (usize, &'a EvidenceRun)| {
+            let epochs = run.epochs.len() as u64;
+            let there = epochs >= u64::from(self.at.0);
+            let facts = last.get(&index).filter(|_| there)?;
+            Some(ensembles::Member { arm: &run.arm, seed: run.seed, epochs: u64::from(self.at.0), facts })
+        };
+        let runs = (0..).zip(&self.evidence.runs);
+        let members: Vec<ensembles::Member<'_>> = runs.filter_map(member).collect();
+        ensembles::ensembles(self.evidence, self.data, &members, self.at)
     }
 
     fn names(&self, contrast: usize) -> (&str, &str) {
@@ -461,6 +496,8 @@ fn withhold(mut report: Report) -> Report {
     let contrasted: BTreeSet<(&str, &str)> =
         comparison.contrasts.iter().map(|contrast| (contrast.baseline.as_str(), contrast.arm.as_str())).collect();
     report.sweeps.retain(|sweep| contrasted.contains(&(sweep.baseline.as_str(), sweep.arm.as_str())));
+    // Put together they would be the comparison that was refused.
+    report.ensembles.clear();
     report.matched.retain(|matched| contrasted.contains(&(matched.baseline.as_str(), matched.arm.as_str())));
     for arm in report.arms.iter_mut().filter(|arm| !told.contains(arm.name.as_str())) {
         (arm.curves, arm.plateau, arm.shapes, arm.external) = (Vec::new(), None, Vec::new(), Vec::new());

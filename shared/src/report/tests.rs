@@ -149,7 +149,7 @@ fn report(evidence: &Evidence, store: &Store, at: Option<Epoch>) -> Result<Repor
         for wanted in builder.wanted(epoch)? {
             let files = wanted.files.iter().map(|file| (file.scored.clone(), store[&file.digest].clone()));
             let predicted = data.label(files)?;
-            let facts = Arc::new(Facts::of(&predicted, &data, &evidence.spec, builder.at(), builder.is_last(epoch)));
+            let facts = Arc::new(Facts::of(predicted, &data, &evidence.spec, builder.at(), builder.depth(epoch)));
             read.extend(wanted.runs.iter().map(|run| (*run, facts.clone())));
         }
         builder.add(epoch, &read);
@@ -233,6 +233,23 @@ fn what_still_improves_qualifies_the_answer() {
 }
 
 #[test]
+fn ensembles_are_charged_the_sum_of_their_members() {
+    let (evidence, store) = evidence(&spec(""));
+    let report = report(&evidence, &store, None).expect("a report");
+    let told: Vec<_> =
+        report.ensembles.iter().map(|each| (each.name.as_str(), each.combination, each.members, each.epochs)).collect();
+    insta::assert_debug_snapshot!(told);
+    let auc = |ensemble: &crate::document::Ensemble| {
+        ensemble.metrics.test.as_ref().and_then(|scores| scores.auc).expect("two classes")
+    };
+    let best = report.comparison.arms[1].runs.iter().map(|run| run.metrics.test.as_ref().and_then(|scores| scores.auc));
+    let finetuned = &report.ensembles[2];
+    assert!(auc(finetuned) >= best.flatten().fold(1.0, f64::min), "no worse than its worst member");
+    let [low, high] = finetuned.interval.unwrap_or([auc(finetuned); 2]);
+    assert!(low <= auc(finetuned) && auc(finetuned) <= high);
+}
+
+#[test]
 fn the_same_evidence_gives_the_same_report() {
     let (evidence, store) = evidence(&spec(""));
     let one = report(&evidence, &store, None).expect("a report");
@@ -246,7 +263,7 @@ fn changed(change: impl FnOnce(&mut Evidence, &mut Store)) -> Vec<String> {
     let before = values(&report(&evidence, &store, None).expect("a report"));
     change(&mut evidence, &mut store);
     let after = values(&report(&evidence, &store, None).expect("a report"));
-    differences(&before, &after, &["evidence"]).0.into_iter().map(|found| found.path).collect()
+    differences(&before, &after, &["evidence"]).found.into_iter().map(|found| found.path).collect()
 }
 
 #[test]

@@ -120,6 +120,27 @@ impl Labelled {
         }
     }
 
+    /// The mean of predictions on the same samples, of probabilities or, with two classes, of their logits. Undefined where labels
+    /// differ, and without members.
+    pub(crate) fn combined(members: &[Self], logits: bool) -> Option<Self> {
+        let (first, rest) = members.split_first()?;
+        if rest.iter().any(|member| (member.classes, &member.labels) != (first.classes, &first.labels)) {
+            return None;
+        }
+        let count = members.len() as f64;
+        let mean = |index: usize| members.iter().map(|member| member.probabilities[index]).sum::<f64>() / count;
+        let logit = |index: usize| {
+            let sum: f64 =
+                members.iter().map(|member| calibration::logit(member.probabilities[index], member.floor)).sum();
+            1.0 / (1.0 + (-sum / count).exp())
+        };
+        let probabilities = match (logits, first.classes) {
+            (true, 2) => (0..first.labels.len()).map(|row| logit(2 * row + 1)).flat_map(|p| [1.0 - p, p]).collect(),
+            _ => (0..first.probabilities.len()).map(mean).collect(),
+        };
+        Self::checked(first.classes, first.labels.clone(), probabilities, first.floor).ok()
+    }
+
     /// The probability of `class` and whether that is the true class, for each sample.
     pub(crate) fn one_vs_rest(&self, class: usize) -> Vec<(f64, bool)> {
         self.rows().map(|(label, row)| (row[class], label as usize == class)).collect()

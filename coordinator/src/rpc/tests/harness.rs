@@ -158,6 +158,8 @@ pub(super) enum Behaviour {
     DivergesAboveTheHead,
     /// As good, but no two attempts end their second epoch with the same weights.
     Irreproducible,
+    /// As good, but what is frozen is another thing in each checkpoint.
+    MovesWhatIsFrozen,
     /// It begins and tells its progress, and commits nothing.
     NeverEnds,
 }
@@ -262,7 +264,12 @@ impl Session {
     async fn commit(&self, attempt: Attempt, work: &Work, epoch: &EpochWork, last: bool) -> EpochCommitted {
         let mut parts = Vec::new();
         for role in [Role::Frozen, Role::Trained, Role::Optimizer] {
-            let mut bytes = format!("{role:?} of {}", epoch.key).into_bytes();
+            let mut bytes = match role {
+                // The same in all epochs that train the same part.
+                Role::Frozen if self.behaviour != Behaviour::MovesWhatIsFrozen => format!("below {:?}", epoch.train),
+                _ => format!("{role:?} of {}", epoch.key),
+            }
+            .into_bytes();
             if self.behaviour == Behaviour::Irreproducible && role == Role::Trained && epoch.epoch.0 == 2 {
                 bytes.extend(attempt.to_string().into_bytes());
             }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use ceteris_proto::v1;
 use ceteris_shared::{
     document::{
-        Checkpoints, Comparison, Experiment, Explanation, Reason, State, Verdict, Verification, WorkerState, Workers,
+        Checkpoints, Comparison, Evidence, Experiment, Explanation, Reason, State, Verdict, Verification, WorkerState,
+        Workers,
     },
     ids::Epoch,
 };
@@ -81,6 +82,56 @@ async fn a_trained_experiment_is_watched_compared_and_looked_into() {
     }
     assert_eq!(lines, ["seed 0", "seed 0"], "of the shared segment and of the run's own");
     drop(worker);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_frozen_and_moved_is_not_compared() {
+    let mut coordinator = Coordinator::start().await;
+    coordinator.import("chest").await;
+    let submitted = coordinator.submit(&spec("e")).await;
+    let _worker = coordinator.worker(Behaviour::MovesWhatIsFrozen).await;
+    let client = &mut coordinator.client;
+    watch(client, &submitted).await;
+    let compared = compare(client, &submitted, 0, false).await;
+    // The other arm has one epoch of each stage, so that nothing of it can be seen to move.
+    let refused: Vec<_> = compared.refused.iter().map(|refusal| (refusal.reason, refusal.arms.join(" "))).collect();
+    assert_eq!(refused, [(Reason::FrozenMoved, "frozen".to_owned())]);
+    assert!(compared.contrasts.is_empty());
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn evidence_names_everything_that_a_comparison_rests_on() {
+    let mut coordinator = Coordinator::start().await;
+    coordinator.import("chest").await;
+    let first = coordinator.submit(&spec("first")).await;
+    let _worker = coordinator.worker(Behaviour::Good).await;
+    watch(&mut coordinator.client, &first).await;
+    // Trained by the first, and submitted after it was scored on test.
+    let second = coordinator.submit(&spec("second")).await;
+    let client = &mut coordinator.client;
+    let mut evidence = async |experiment: &Experiment| -> Evidence {
+        let request = v1::ExperimentRequest { experiment: experiment.id.to_string() };
+        read(client.get_evidence(request).await.expect("told").into_inner())
+    };
+    let (of_first, of_second) = (evidence(&first).await, evidence(&second).await);
+    assert_eq!((of_first.earlier_looks.len(), of_second.earlier_looks.clone()), (0, vec![first.id]));
+    assert_eq!((of_first.runs.len(), of_first.environments.len()), (4, 1));
+    for run in &of_first.runs {
+        assert_eq!(run.epochs.len(), 2);
+        for epoch in &run.epochs {
+            assert_eq!(
+                (epoch.environment, epoch.measured.contains_key("auc"), epoch.frozen.is_some()),
+                (0, true, true)
+            );
+        }
+        assert_eq!(run.epochs.iter().map(|epoch| epoch.predictions.len()).collect::<Vec<_>>(), [1, 2]);
+    }
+    let keys = |evidence: &Evidence| -> Vec<_> {
+        evidence.runs.iter().flat_map(|run| run.epochs.iter().map(|epoch| epoch.key)).collect()
+    };
+    assert_eq!(keys(&of_first), keys(&of_second), "the same epochs");
     coordinator.stop().await;
 }
 
