@@ -11,6 +11,7 @@ mod curves;
 mod difference;
 mod ensembles;
 mod external;
+mod facts;
 mod fields;
 mod matched;
 mod shapes;
@@ -34,16 +35,13 @@ use crate::{
     compare::{self, ArmPair, DataSets, Input, Predicted, Reading, RunFacts},
     dataset::Split,
     digest::Digest,
-    document::{
-        CurvePoint, DataSummary, Document, Evidence, EvidenceRun, Metrics, PredictionFile, Report, ReportArm, RunSpent,
-        SplitSummary, Sweep,
-    },
+    document::{CurvePoint, Document, Evidence, EvidenceRun, Metrics, PredictionFile, Report, ReportArm, Sweep},
     flops,
     ids::{Epoch, RunId},
     lineage::LineageKey,
     plan::{self, Plan},
     spec::{self, ExperimentSpec, Metric, Score},
-    stats::{Clusters, Influence},
+    stats::Influence,
 };
 
 /// The most epochs that are told; of longer budgets as many, evenly spaced, the last one among them.
@@ -360,7 +358,7 @@ impl<'a> Builder<'a> {
             answer: Vec::new(),
             caveats: Vec::new(),
             comparison,
-            data: data_summaries(self.evidence, self.data),
+            data: facts::data_summaries(self.evidence, self.data),
             arms,
             sweeps,
             matched: (0..self.pairs.len()).flat_map(|contrast| self.matched(contrast)).collect(),
@@ -398,7 +396,7 @@ impl<'a> Builder<'a> {
         ReportArm {
             name: resolved.name.clone(),
             stages: resolved.stages.clone(),
-            spent: mean_spent(self.runs_of(arm).map(|(_, run)| run), self.at),
+            spent: facts::mean_spent(self.runs_of(arm).map(|(_, run)| run), self.at),
             curves: curves::curves(&self.scores, self.points[arm].clone()),
             plateau,
             shapes: shapes::over_seeds(&shapes),
@@ -503,52 +501,4 @@ fn withhold(mut report: Report) -> Report {
         (arm.curves, arm.plateau, arm.shapes, arm.external) = (Vec::new(), None, Vec::new(), Vec::new());
     }
     report
-}
-
-fn mean_spent<'a>(runs: impl Iterator<Item = &'a EvidenceRun>, at: Epoch) -> RunSpent {
-    let mut all = RunSpent::default();
-    let mut count = 0u32;
-    for run in runs {
-        count += 1;
-        run.epochs.iter().take(at.0 as usize).for_each(|epoch| all.add(&epoch.spent));
-    }
-    let count = count.max(1);
-    RunSpent {
-        epochs: all.epochs / count,
-        steps: all.steps / u64::from(count),
-        samples: all.samples / u64::from(count),
-        seconds: all.seconds / f64::from(count),
-    }
-}
-
-fn data_summaries(evidence: &Evidence, data: &DataSets) -> Vec<DataSummary> {
-    let summary = |name: &str, digest: Digest, manifest: &crate::dataset::Manifest, external: bool| {
-        let part = |split: Option<Split>| {
-            let samples: Vec<_> =
-                manifest.samples.iter().filter(|sample| split.is_none_or(|split| sample.split == split)).collect();
-            let mut counts = vec![0; manifest.classes.len()];
-            samples.iter().for_each(|sample| counts[sample.class as usize] += 1);
-            let known = samples.iter().all(|sample| sample.patient.is_some());
-            let patients = Clusters::named(samples.iter().map(|sample| sample.patient.as_deref())).count();
-            let name = split.map_or("all", Split::name).to_owned();
-            SplitSummary { split: name, samples: counts, patients: known.then_some(patients as u64) }
-        };
-        let splits = if external { vec![part(None)] } else { Split::ALL.map(|split| part(Some(split))).to_vec() };
-        DataSummary {
-            name: name.to_owned(),
-            digest,
-            transform: manifest.transform.clone(),
-            image_size: manifest.image_size,
-            external,
-            classes: manifest.classes.clone(),
-            splits,
-        }
-    };
-    let own = evidence.pins.dataset.map(|digest| summary(&evidence.spec.data.dataset, digest, &data.own, false));
-    let external = evidence
-        .pins
-        .external
-        .iter()
-        .filter_map(|(name, digest)| Some(summary(name, *digest, data.external.get(name)?, true)));
-    own.into_iter().chain(external).collect()
 }
