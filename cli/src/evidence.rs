@@ -17,7 +17,7 @@ use ceteris_shared::{
     document::{Document, Evidence, EvidenceRun, Report},
     ids::Epoch,
     predictions,
-    report::{Builder, Depth, Facts, Wanted},
+    report::{Attributes, Builder, Facts, Reader, Wanted},
     trainer::Scored,
 };
 use futures::StreamExt;
@@ -37,6 +37,8 @@ pub const MAX_DOCUMENT_BYTES: u64 = 256 << 20;
 pub const EVIDENCE: &str = "evidence.json";
 /// In a bundle.
 pub const REPORT: &str = "report.json";
+/// In a bundle whose report has subgroups.
+pub const ATTRIBUTES: &str = "attributes.json";
 
 /// The name of an object in a bundle.
 pub fn object_name(digest: &Digest) -> String {
@@ -71,7 +73,7 @@ impl Objects {
         }
     }
 
-    /// The data sets that predictions are held against.
+    /// The data sets that predictions are held against, with what the bundle has of their samples' attributes.
     ///
     /// # Errors
     /// As [`Self::get`], and when a manifest is none.
@@ -82,7 +84,11 @@ impl Objects {
         for (name, digest) in &evidence.pins.external {
             external.insert(name.clone(), self.manifest(*digest, name).await?);
         }
-        Ok(DataSets::new(own, external))
+        let mut data = DataSets::new(own, external);
+        if let Self::Bundle(bundle) = self {
+            data.attributes = bundle.attributes()?;
+        }
+        Ok(data)
     }
 
     async fn manifest(&self, digest: Digest, name: &str) -> Result<Manifest, Failure> {
@@ -128,6 +134,21 @@ impl Bundle {
         let unreadable = |cause: String| Failure::infrastructure(format!("{name} in {place} cannot be read: {cause}"));
         file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
         if bytes.len() as u64 > limit { Err(unreadable(format!("it is longer than {limit} bytes"))) } else { Ok(bytes) }
+    }
+
+    /// What it has of samples' attributes; nothing, where it was made without.
+    fn attributes(&self) -> Result<Attributes, Failure> {
+        let there = {
+            let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
+            archive.file_names().flatten().any(|name| name == ATTRIBUTES)
+        };
+        if !there {
+            return Ok(Attributes::default());
+        }
+        let bytes = self.read(ATTRIBUTES, MAX_DOCUMENT_BYTES)?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Failure::infrastructure(format!("{ATTRIBUTES} in {} cannot be read: {error}", self.path.display()))
+        })
     }
 
     /// A document of it.
@@ -205,9 +226,9 @@ pub async fn make_report(
     let progress = Progress::new(global, "reading predictions", Unit::Items("epochs"), epochs.len() as u64);
     let (mut made, mut last) = (Made::new(), BTreeMap::new());
     for epoch in epochs {
-        let depth = builder.depth(epoch);
+        let reader = builder.reader(epoch);
         let wanted = builder.wanted(epoch).map_err(refuse)?;
-        let reads = wanted.iter().map(|wanted| read(objects, evidence, data.clone(), wanted, builder.at(), depth));
+        let reads = wanted.iter().map(|wanted| read(objects, evidence, data.clone(), wanted, epoch, &reader));
         let read: Vec<_> = futures::stream::iter(reads).buffered(READS).collect().await;
         let mut facts = BTreeMap::new();
         for (wanted, read) in wanted.iter().zip(read) {
@@ -255,23 +276,23 @@ async fn read(
     evidence: &Evidence,
     data: Arc<DataSets>,
     wanted: &Wanted<'_>,
-    at: Epoch,
-    depth: Depth,
+    epoch: Epoch,
+    reader: &Reader,
 ) -> Result<Facts, Unreadable> {
     let mut files = Vec::with_capacity(wanted.files.len());
     for file in &wanted.files {
         let bytes = objects.get(file.digest, predictions::MAX_BYTES).await;
-        let place = || place(evidence, wanted, at, Some(&file.scored));
+        let place = || place(evidence, wanted, epoch, Some(&file.scored));
         let bytes = bytes.map_err(|failure| Unreadable { place: place(), problem: failure.cause().to_owned() })?;
         files.push((file.scored.clone(), bytes));
     }
-    let spec = evidence.spec.clone();
+    let (spec, reader) = (evidence.spec.clone(), reader.clone());
     let reading = move || {
         let predicted = data.label(files).map_err(|error| error.to_string())?;
-        Ok::<_, String>(Facts::of(predicted, &data, &spec, at, depth))
+        Ok::<_, String>(reader.read(predicted, &data, &spec))
     };
     let read = tokio::task::spawn_blocking(reading).await.unwrap_or_else(|error| Err(error.to_string()));
-    read.map_err(|problem| Unreadable { place: place(evidence, wanted, at, None), problem })
+    read.map_err(|problem| Unreadable { place: place(evidence, wanted, epoch, None), problem })
 }
 
 fn place(evidence: &Evidence, wanted: &Wanted<'_>, at: Epoch, scored: Option<&Scored>) -> String {

@@ -4,6 +4,7 @@
 //! functions are pure. Errors are `failure`s: one paragraph each, printed here and nowhere else.
 
 mod args;
+mod attributes;
 mod checkpoint_file;
 mod client;
 mod commands;

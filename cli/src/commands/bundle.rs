@@ -13,8 +13,9 @@ use zip::{CompressionMethod, write::SimpleFileOptions};
 
 use super::report;
 use crate::{
+    attributes::AttributeOptions,
     context::Global,
-    evidence::{self, EVIDENCE, Objects, REPORT, object_name},
+    evidence::{self, ATTRIBUTES, EVIDENCE, Objects, REPORT, object_name},
     failure::Failure,
     file::{self, Aside},
     output,
@@ -35,6 +36,8 @@ pub struct Options {
     pub experiment: String,
     /// The zip file to write.
     pub file: PathBuf,
+    #[command(flatten)]
+    attributes: AttributeOptions,
     /// Overwrite the file if it exists.
     #[arg(long)]
     pub force: bool,
@@ -50,7 +53,10 @@ impl Options {
         let mut client = global.connect().await?;
         let evidence = evidence::of_experiment(&mut client, &self.experiment).await?;
         let objects = Objects::Coordinator(client);
-        let report = report::made(global, &objects, &evidence, None, false).await?;
+        let mut data = objects.data_sets(&evidence).await?;
+        self.attributes.add_to(&mut data, &evidence, global)?;
+        let attributes = data.attributes.clone();
+        let report = report::made(global, &objects, &evidence, data, None, false).await?;
         let writing = |cause: String| Failure::infrastructure(format!("cannot write {}: {cause}", self.file.display()));
         let mut aside = Aside::begin(&self.file, self.force)?;
         let digests = objects_of(&evidence);
@@ -68,6 +74,9 @@ impl Options {
         add(&mut archive, EVIDENCE, evidence.to_json().as_bytes())?;
         add(&mut archive, REPORT, Form::Json.render(&report).as_bytes())?;
         add(&mut archive, "report.html", Form::Html.render(&report).as_bytes())?;
+        if !attributes.is_empty() {
+            add(&mut archive, ATTRIBUTES, &serde_json::to_vec(&attributes).unwrap_or_default())?;
+        }
         for (digest, limit) in digests {
             let bytes = objects.get(digest, limit).await?;
             add(&mut archive, &object_name(&digest), &bytes)?;

@@ -2,11 +2,16 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use ceteris_shared::{document::Report, ids::Epoch};
+use ceteris_shared::{
+    compare::DataSets,
+    document::{Evidence, Report},
+    ids::Epoch,
+};
 use clap::Args;
 
 use super::compare;
 use crate::{
+    attributes::AttributeOptions,
     context::Global,
     evidence::{self, Objects},
     failure::Failure,
@@ -24,6 +29,7 @@ use crate::{
   ceteris report kermany -o report.html
   ceteris report kermany -o report.md
   ceteris report kermany -o json | jq .answer
+  ceteris report kermany --attributes kermany.csv --attributes nih=nih.csv -o report.html    with subgroups
   ceteris report kermany --at 5 -o early.html        a look at epoch 5, on val alone: no verdict
 
 Exit codes: 0 made · 3 made, and something is refused as not comparable.")]
@@ -39,6 +45,8 @@ pub struct Options {
     /// Report what is not comparable, with a warning on everything.
     #[arg(long)]
     pub exploratory: bool,
+    #[command(flatten)]
+    attributes: AttributeOptions,
     /// Overwrite the file if it exists.
     #[arg(long)]
     pub force: bool,
@@ -66,7 +74,10 @@ impl Options {
         }
         let mut client = global.connect().await?;
         let evidence = evidence::of_experiment(&mut client, &self.experiment).await?;
-        let report = made(global, &Objects::Coordinator(client), &evidence, self.at, self.exploratory).await?;
+        let objects = Objects::Coordinator(client);
+        let mut data = objects.data_sets(&evidence).await?;
+        self.attributes.add_to(&mut data, &evidence, global)?;
+        let report = made(global, &objects, &evidence, data, self.at, self.exploratory).await?;
         let text = form.render(&report);
         match file {
             None => output::print_text(&text)?,
@@ -108,12 +119,12 @@ impl Options {
 pub async fn made(
     global: &Global,
     objects: &Objects,
-    evidence: &ceteris_shared::document::Evidence,
+    evidence: &Evidence,
+    data: DataSets,
     at: Option<u32>,
     exploratory: bool,
 ) -> Result<Report, Failure> {
-    let data = Arc::new(objects.data_sets(evidence).await?);
-    let made = evidence::make_report(global, objects, evidence, data, at.map(Epoch), exploratory).await?;
+    let made = evidence::make_report(global, objects, evidence, Arc::new(data), at.map(Epoch), exploratory).await?;
     let count = made.unreadable.len();
     made.report.ok_or_else(|| {
         let first = made

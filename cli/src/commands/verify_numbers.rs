@@ -16,6 +16,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{
+    attributes::AttributeOptions,
     client::{self, Client},
     context::Global,
     evidence::{self, Bundle, EVIDENCE, MAX_DOCUMENT_BYTES, Made, Objects, REPORT},
@@ -39,6 +40,8 @@ pub struct Options {
     /// Hold this report against what is computed: an HTML or JSON file that `ceteris report` wrote.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    #[command(flatten)]
+    attributes: AttributeOptions,
 }
 
 impl Options {
@@ -54,14 +57,15 @@ impl Options {
             let inside = Written::from_text(&String::from_utf8_lossy(&bundle.read(REPORT, MAX_DOCUMENT_BYTES)?))
                 .map_err(|error| Failure::infrastructure(format!("{REPORT} in {reference}: {error}")))?;
             let said = said.map(|said| ("the report", said)).unwrap_or(("the bundle's report", inside));
-            verify(global, &Objects::Bundle(bundle), &evidence, Some(said), None).await?
+            verify(global, &self.attributes, &Objects::Bundle(bundle), &evidence, Some(said), None).await?
         } else {
             let mut client = global.connect().await?;
             let evidence = evidence::of_experiment(&mut client, &reference).await?;
             let at = said.as_ref().map(|said| (said.at, said.exploratory));
             let comparison = comparison(&mut client, &evidence, at).await?;
             let said = said.map(|said| ("the report", said));
-            verify(global, &Objects::Coordinator(client), &evidence, said, Some(comparison)).await?
+            let objects = Objects::Coordinator(client);
+            verify(global, &self.attributes, &objects, &evidence, said, Some(comparison)).await?
         };
         output::print(&numbers, global.output)?;
         if numbers.equal {
@@ -87,6 +91,7 @@ async fn comparison(
 
 async fn verify(
     global: &Global,
+    attributes: &AttributeOptions,
     objects: &Objects,
     evidence: &Evidence,
     said: Option<(&'static str, Written)>,
@@ -106,14 +111,16 @@ async fn verify(
         Some((_, said)) => (Some(said.at), said.exploratory),
         None => (None, false),
     };
-    let data = match objects.data_sets(evidence).await {
-        Ok(data) => Arc::new(data),
+    let mut data = match objects.data_sets(evidence).await {
+        Ok(data) => data,
         Err(failure) => {
             numbers.unreadable.push(failure.cause().to_owned());
             return Ok(numbers.judged());
         }
     };
-    let made = evidence::make_report(global, objects, evidence, data, at, exploratory).await?;
+    attributes.add_to(&mut data, evidence, global)?;
+    let subgroups = !data.attributes.is_empty();
+    let made = evidence::make_report(global, objects, evidence, Arc::new(data), at, exploratory).await?;
     numbers.files = made.files;
     numbers.unreadable = made.unreadable.iter().map(|bad| format!("{}: {}", bad.place, bad.problem)).collect();
     measured(evidence, &made, &mut numbers);
@@ -128,6 +135,12 @@ async fn verify(
         }
         if let Some((what, said)) = &said {
             let computed = value(serde_json::to_value(computed))?;
+            if !subgroups && said.document.get("attributes").is_some_and(Value::is_string) {
+                return Err(Failure::usage(format!(
+                    "{what} has subgroups, and nothing is known here of what they are made of"
+                ))
+                .help("give the same --attributes as when it was made, or verify a bundle, which has them"));
+            }
             numbers.against(what, differences(&said.document, &computed, &NOT_COMPUTED));
         }
     }

@@ -76,6 +76,45 @@ pub fn splits(path: &Path, candidates: &[Candidate]) -> Result<Vec<Split>, Error
     Ok(candidates.iter().map(|candidate| listed[candidate.file.as_str()]).collect())
 }
 
+/// What the CSV at `path` says of images besides what an import reads: by column, of each of `images` in their order. Rows of other
+/// images are left out, and so are columns that have no value.
+///
+/// # Errors
+/// When the CSV cannot be read or has no column `file`, or a row's file may be several images or was there before.
+pub fn attributes(path: &Path, images: &[&str]) -> Result<BTreeMap<String, Vec<Option<String>>>, Error> {
+    const NOT_ATTRIBUTES: [&str; 6] = ["file", "class", "split", "patient", "sha256", "bytes"];
+    let table = Table::read(path)?;
+    let file = table.column("file")?;
+    let (class, split) = (table.find("class"), table.find("split"));
+    let files = Files::new(images.iter().copied());
+    let places: HashMap<&str, usize> = images.iter().enumerate().map(|(place, image)| (*image, place)).collect();
+    let columns: Vec<(usize, &str)> =
+        table.headers.iter().enumerate().filter(|(_, name)| !NOT_ATTRIBUTES.contains(name)).collect();
+    let mut found: Vec<Vec<Option<String>>> = vec![vec![None; images.len()]; columns.len()];
+    let mut seen = HashSet::new();
+    for row in &table.rows {
+        let text = |column: Option<usize>| column.map(|column| row.cells[column].trim()).unwrap_or_default();
+        let split = Some(text(split)).filter(|split| !split.is_empty());
+        let name = text(Some(file));
+        let Ok(image) = files.resolve(name, split, text(class)) else {
+            if files.is_ambiguous(name) {
+                return Err(table
+                    .fault(row, format!("{name:?} may be several images; write its path below the folder in full")));
+            }
+            continue;
+        };
+        if !seen.insert(image) {
+            return Err(table.fault(row, format!("{image} is listed twice")));
+        }
+        for ((column, _), values) in columns.iter().zip(&mut found) {
+            let value = row.cells[*column].trim();
+            values[places[image]] = (!value.is_empty()).then(|| value.to_owned());
+        }
+    }
+    let named = columns.into_iter().map(|(_, name)| name.to_owned()).zip(found);
+    Ok(named.filter(|(_, values)| values.iter().any(Option::is_some)).collect())
+}
+
 /// A CSV file with a header, in memory.
 struct Table {
     path: PathBuf,
@@ -159,6 +198,14 @@ impl<'tree> Files<'tree> {
         }
     }
 
+    /// Whether several paths end in `/file`.
+    fn is_ambiguous(&self, file: &str) -> bool {
+        let end = format!("/{file}");
+        self.by_name
+            .get(name_of(file))
+            .is_some_and(|paths| paths.iter().filter(|path| path.ends_with(&end)).count() > 1)
+    }
+
     /// The file whose path is `file`, or the one whose path ends in `/file`.
     fn ending_in(&self, file: &str) -> Result<&'tree str, String> {
         if let Some(path) = self.paths.get(file) {
@@ -195,6 +242,21 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         file
+    }
+
+    #[test]
+    fn attributes_are_of_the_images_that_there_are() {
+        let images = ["train/A/x.png", "test/A/y.png", "test/B/y.png", "z.png"];
+        let file = write(
+            "file,class,split,sex,note\nx.png,A,train,F,\ny.png,B,test,M,\nother.png,A,train,F,\nz.png,A,,,\ntest/A/y.png,A,,F,\n",
+        );
+        let found = attributes(file.path(), &images).expect("a listing");
+        let sex = [Some("F"), Some("F"), Some("M"), None].map(|value| value.map(str::to_owned)).to_vec();
+        assert_eq!(found, BTreeMap::from([("sex".to_owned(), sex)]), "what is empty is no attribute");
+        let told = |text: &str| attributes(write(text).path(), &images).map_err(|error| error.to_string());
+        assert!(told("file,sex\ny.png,F\n").unwrap_err().contains("may be several images"));
+        assert!(told("file,sex\nz.png,F\nz.png,F\n").unwrap_err().contains("listed twice"));
+        assert!(told("name,sex\nz.png,F\n").unwrap_err().contains("no column \"file\""));
     }
 
     fn listed(text: &str) -> Result<Vec<Candidate>, String> {

@@ -28,6 +28,7 @@ use tempfile::TempDir;
 
 pub use decode::{MAX_PIXELS, Picture, decode};
 pub use error::{Error, Refusal, Refused};
+pub use listing::attributes;
 pub use patients::{Patients, Pattern};
 pub use peek::{Peeked, in_turn, peek};
 pub use splits::{Fractions, assign};

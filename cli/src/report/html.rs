@@ -35,6 +35,7 @@ pub(super) fn page(report: &Report) -> String {
                     (thresholds(report, &parts))
                     (calibration(report, &parts))
                     (external(report))
+                    (subgroups(report))
                     (ensembles(report))
                     (cost(report))
                     (comparability(report))
@@ -204,6 +205,22 @@ fn external(report: &Report) -> Markup {
         html! {
             @if !grid.rows.is_empty() {
                 p.note { "The interval is over seeds and over the patients of both places." }
+                (table(&grid))
+            }
+        },
+    )
+}
+
+fn subgroups(report: &Report) -> Markup {
+    let grid = tables::subgroups(report);
+    section(
+        "Subgroups",
+        html! {
+            @if !grid.rows.is_empty() {
+                p.note {
+                    "Looks at parts of the data after the fact: intervals are not corrected for how many there are, and there is no verdict. "
+                    "Groups with fewer than 10 images of a class are left out."
+                }
                 (table(&grid))
             }
         },

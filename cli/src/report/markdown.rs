@@ -34,6 +34,7 @@ pub(super) fn text(report: &Report) -> String {
         part(&format!("Scores on {scored}: mean (range over seeds), or [interval]"), &tables::scores(report, scored));
     }
     part("On data from elsewhere", &tables::external(report));
+    part("Subgroups, looked at after the fact", &tables::subgroups(report));
     part("Ensembles, charged the sum of their members", &tables::ensembles(report));
     part("At the end of the budget", &tables::plateaus(report));
     part("If something else were equal, on val", &tables::matched(report));

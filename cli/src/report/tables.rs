@@ -144,6 +144,41 @@ pub(super) fn external(report: &Report) -> Grid {
     grid
 }
 
+/// Contrasts within groups of samples.
+pub(super) fn subgroups(report: &Report) -> Grid {
+    let confidence = format!("{} % interval", render::percent(1.0 - report.comparison.alpha));
+    let mut grid = Grid::new(&[
+        "on",
+        "group",
+        "images",
+        "patients",
+        "arm",
+        "against",
+        "score",
+        "baseline",
+        "arm's",
+        "difference",
+        &confidence,
+    ]);
+    for group in &report.subgroups {
+        let widened = if group.widened { ", and all of the other class" } else { "" };
+        grid.row([
+            group.scored.clone(),
+            format!("{} {}{widened}", group.attribute, group.value),
+            group.samples.to_string(),
+            group.patients.to_string(),
+            group.arm.clone(),
+            group.baseline.clone(),
+            score_name(&group.score),
+            number(group.of_baseline),
+            number(group.of_arm),
+            signed(group.difference),
+            interval(group.uncertainty.as_ref()),
+        ]);
+    }
+    grid
+}
+
 /// Ensembles, with what they are charged.
 pub(super) fn ensembles(report: &Report) -> Grid {
     let external = report.data.iter().filter(|data| data.external).map(|data| data.name.as_str());

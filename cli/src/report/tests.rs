@@ -11,7 +11,7 @@ use ceteris_shared::{
     ids::{Epoch, ExperimentId},
     plan::{self, Pins},
     predictions::Predictions,
-    report::{Builder, Facts},
+    report::Builder,
     spec::{Format, parse},
     trainer::{Scored, Spent},
 };
@@ -120,7 +120,7 @@ pub(crate) fn small() -> Report {
         for wanted in builder.wanted(epoch).expect("everything was predicted") {
             let files = wanted.files.iter().map(|file| (file.scored.clone(), store[&file.digest].clone()));
             let predicted = data.label(files).expect("predictions of this data set");
-            let facts = Arc::new(Facts::of(predicted, &data, &evidence.spec, Epoch(4), builder.depth(epoch)));
+            let facts = Arc::new(builder.reader(epoch).read(predicted, &data, &evidence.spec));
             read.extend(wanted.runs.iter().map(|run| (*run, facts.clone())));
         }
         builder.add(epoch, &read);

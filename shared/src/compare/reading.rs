@@ -9,6 +9,7 @@ use crate::{
     document::{EvidenceRun, Metrics, PredictionFile},
     ids::Epoch,
     predictions::Predictions,
+    report::Attributes,
     spec::ExperimentSpec,
     stats::Influence,
     trainer::Scored,
@@ -23,13 +24,15 @@ pub struct DataSets {
     pub external: BTreeMap<String, Manifest>,
     /// Whose images the samples are.
     pub patients: Patients,
+    /// What else is known of samples, for groups of them.
+    pub attributes: Attributes,
 }
 
 impl DataSets {
     /// From manifests.
     pub fn new(own: Manifest, external: BTreeMap<String, Manifest>) -> Self {
         let patients = Patients::of(&own, &external);
-        Self { own, external, patients }
+        Self { own, external, patients, attributes: Attributes::default() }
     }
 
     /// Puts labels next to what the files of one run after one epoch say.

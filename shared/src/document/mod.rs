@@ -45,8 +45,8 @@ pub use plan::{PinState, Pinned, Plan, PlanArm, PlanContrast, Unresolved};
 pub use predictions::{PredictedRun, PredictionFile, PredictionFiles};
 pub use report::{
     Band, ChecklistItem, Chosen, Combination, Crossing, Curve, CurvePoint, DataSummary, Ensemble, ExternalDrop, Field,
-    FieldClass, Matched, Plateau, PlateauState, Reliability, Report, ReportArm, Shapes, SplitSummary, Sweep,
-    SweepPoint, ThresholdStudy, TreeSegment,
+    FieldClass, Matched, Plateau, PlateauState, Reliability, Report, ReportArm, Shapes, SplitSummary,
+    SubgroupDifference, Sweep, SweepPoint, ThresholdStudy, TreeSegment,
 };
 
 /// A read-out with a schema name.

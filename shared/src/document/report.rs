@@ -42,6 +42,12 @@ pub struct Report {
     pub sweeps: Vec<Sweep>,
     /// The contrasts on val where something else than epochs is made equal.
     pub matched: Vec<Matched>,
+    /// Digest of the attributes that subgroups were made of; null without.
+    #[serde(default)]
+    pub attributes: Option<Digest>,
+    /// The contrasts within groups of samples.
+    #[serde(default)]
+    pub subgroups: Vec<SubgroupDifference>,
     /// Ensembles of the runs; none where their predictions are too many to be kept.
     pub ensembles: Vec<Ensemble>,
     /// Every setting, and what it is in this experiment: treatment, controlled or incidental.
@@ -229,6 +235,37 @@ pub struct Reliability {
     pub told: Option<f64>,
     /// The share of them that are positive.
     pub came_true: Option<f64>,
+}
+
+/// A contrast within a group of samples: a look after the fact, without a verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubgroupDifference {
+    /// `val`, `test` or the name of an external data set.
+    pub scored: String,
+    /// Such as `sex`.
+    pub attribute: String,
+    /// Such as `F`.
+    pub value: String,
+    /// Whether only one class has this value, so that its samples are held against all of the other classes.
+    pub widened: bool,
+    /// How many samples.
+    pub samples: u64,
+    /// Of how many patients; samples, where patients are not known.
+    pub patients: u64,
+    /// The arm that the other is compared with.
+    pub baseline: String,
+    /// The other arm.
+    pub arm: String,
+    /// `auc`, ….
+    pub score: String,
+    /// Mean over seeds of the baseline's.
+    pub of_baseline: f64,
+    /// Mean over seeds of the arm's.
+    pub of_arm: f64,
+    /// `arm - baseline`, mean over seeds.
+    pub difference: f64,
+    /// How sure it is, over seeds and the group's patients; null where nothing varies.
+    pub uncertainty: Option<Uncertainty>,
 }
 
 /// Predictions of several runs, put together and judged like a run.

@@ -2,7 +2,7 @@
 //! those two computes the same report, to the last digit; `ceteris verify` does.
 //!
 //! It is built epoch by epoch, so that of predictions no more than a few runs' are in memory, and of every run what each patient
-//! contributes to the score after one epoch. A [`Builder`] says which files it wants of an epoch; [`Facts::of`] reads one run's,
+//! contributes to the score after one epoch. A [`Builder`] says which files it wants of an epoch; a [`Reader`] reads one run's,
 //! wherever and in however many threads; what was read is added, and after the last epoch there is a report.
 
 mod answer;
@@ -15,6 +15,7 @@ mod facts;
 mod fields;
 mod matched;
 mod shapes;
+mod subgroups;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use matched::{AXES, Costed, Match};
 use sweep::Course;
 
 pub use difference::{Differences, NumberDifference, differences};
+pub use subgroups::{Attributes, MOST_VALUES};
 
 use crate::{
     architecture::Part,
@@ -91,13 +93,15 @@ pub struct Facts {
     test: Option<Influence>,
     external: BTreeMap<String, Influence>,
     shapes: Vec<shapes::RunShapes>,
+    /// The primary score in each group of samples.
+    groups: Vec<Option<(f64, Influence)>>,
     /// For ensembles.
     predicted: Option<Predicted>,
 }
 
 /// How much is kept of a run after an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
+enum Depth {
     /// What curves and contrasts on val need.
     Curve,
     /// Everything that is told of the epoch that the comparison reads.
@@ -106,29 +110,40 @@ pub enum Depth {
     Predictions,
 }
 
-impl Facts {
-    /// Of a run's predictions; the comparison reads epoch `at`.
-    pub fn of(predicted: Predicted, data: &DataSets, spec: &ExperimentSpec, at: Epoch, depth: Depth) -> Self {
+/// Reads runs after one epoch. Cloning it is cheap, and it can be used in any thread.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    at: Epoch,
+    depth: Depth,
+    groups: Arc<Vec<subgroups::Group>>,
+}
+
+impl Reader {
+    /// What is kept of a run's predictions.
+    pub fn read(&self, predicted: Predicted, data: &DataSets, spec: &ExperimentSpec) -> Facts {
         let (rule, score) = (spec.endpoint.threshold, spec.endpoint.metric.score);
         let influence = |split| predicted.influence(&data.patients, rule, Metric { split, score });
-        let last = depth != Depth::Curve;
+        let last = self.depth != Depth::Curve;
         let reading = if last {
-            Reading::of(&predicted, data, spec, at)
+            Reading::of(&predicted, data, spec, self.at)
         } else {
             Reading { metrics: compare::score(&predicted, rule), influence: None }
         };
         let external = || predicted.external_influences(&data.patients, rule, score);
-        Self {
+        Facts {
             value: reading.metrics.val.as_ref().and_then(|scores| scores.get(score)),
             val: influence(Split::Val),
             test: if last { influence(Split::Test) } else { None },
             external: if last { external() } else { BTreeMap::new() },
             shapes: if last { shapes::RunShapes::of(&predicted, rule) } else { Vec::new() },
+            groups: if last { subgroups::of_run(&self.groups, &predicted, spec) } else { Vec::new() },
             reading,
-            predicted: (depth == Depth::Predictions).then_some(predicted),
+            predicted: (self.depth == Depth::Predictions).then_some(predicted),
         }
     }
+}
 
+impl Facts {
     /// Its scores.
     pub fn metrics(&self) -> &Metrics {
         &self.reading.metrics
@@ -153,6 +168,7 @@ pub struct Builder<'a> {
     at: Epoch,
     exploratory: bool,
     told: Told,
+    groups: Arc<Vec<subgroups::Group>>,
     pairs: Vec<ArmPair>,
     scores: Vec<Score>,
     points: Vec<Vec<Vec<CurvePoint>>>,
@@ -183,6 +199,8 @@ impl<'a> Builder<'a> {
         let told = Told::up_to(at);
         let pairs = compare::arm_pairs(spec, &plan.arms);
         let inherited = spec.model.init.inherited_epochs();
+        let split = compare::metric_to_read(spec, at).split;
+        let groups = Arc::new(subgroups::groups(&data.attributes, data, split));
         let mut builder = Self {
             scores: curves::drawn(spec.endpoint.metric.score),
             points: Vec::new(),
@@ -198,6 +216,7 @@ impl<'a> Builder<'a> {
             at,
             exploratory,
             told,
+            groups,
             pairs,
         };
         builder.points = vec![vec![Vec::new(); builder.scores.len()]; builder.plan.arms.len()];
@@ -261,18 +280,14 @@ impl<'a> Builder<'a> {
         self.told.epochs.clone()
     }
 
-    /// How much to keep of a run after `epoch`.
-    pub fn depth(&self, epoch: Epoch) -> Depth {
-        match (epoch == self.at, ensembles::worth_keeping(self.plan.runs.len(), self.data)) {
+    /// What reads runs after `epoch`.
+    pub fn reader(&self, epoch: Epoch) -> Reader {
+        let depth = match (epoch == self.at, ensembles::worth_keeping(self.plan.runs.len(), self.data)) {
             (false, _) => Depth::Curve,
             (true, false) => Depth::Last,
             (true, true) => Depth::Predictions,
-        }
-    }
-
-    /// The epoch that the comparison reads.
-    pub fn at(&self) -> Epoch {
-        self.at
+        };
+        Reader { at: self.at, depth, groups: self.groups.clone() }
     }
 
     /// What is to be read of an epoch, each set of files once. Of the last epoch also the last one of runs that did not get there.
@@ -362,6 +377,8 @@ impl<'a> Builder<'a> {
             arms,
             sweeps,
             matched: (0..self.pairs.len()).flat_map(|contrast| self.matched(contrast)).collect(),
+            attributes: (!self.data.attributes.is_empty()).then(|| self.data.attributes.digest()),
+            subgroups: (0..self.pairs.len()).flat_map(|contrast| self.subgroups(contrast, last)).collect(),
             ensembles: self.ensembles(last),
             fields: fields::fields(self.evidence, &self.plan, self.data),
             ledger: self.evidence.ledger,
@@ -402,6 +419,20 @@ impl<'a> Builder<'a> {
             shapes: shapes::over_seeds(&shapes),
             external: external::drops(self.evidence, &facts),
         }
+    }
+
+    fn subgroups(
+        &self,
+        contrast: usize,
+        last: &BTreeMap<usize, Arc<Facts>>,
+    ) -> Vec<crate::document::SubgroupDifference> {
+        let seeds = self.seeds(contrast);
+        let there = |run: usize| last.get(&run).filter(|_| self.evidence.runs[run].epochs.len() >= self.at.0 as usize);
+        let pairs: Option<Vec<(&Facts, &Facts)>> =
+            seeds.iter().map(|&(baseline, arm)| Some((there(baseline)?.as_ref(), there(arm)?.as_ref()))).collect();
+        let metric = compare::metric_to_read(&self.evidence.spec, self.at);
+        let alpha = self.evidence.spec.compare.alpha;
+        subgroups::differences(&self.groups, metric, alpha, self.names(contrast), &pairs.unwrap_or_default())
     }
 
     /// Of runs that got to the epoch that the comparison reads.
@@ -496,6 +527,7 @@ fn withhold(mut report: Report) -> Report {
     report.sweeps.retain(|sweep| contrasted.contains(&(sweep.baseline.as_str(), sweep.arm.as_str())));
     // Put together they would be the comparison that was refused.
     report.ensembles.clear();
+    report.subgroups.retain(|group| contrasted.contains(&(group.baseline.as_str(), group.arm.as_str())));
     report.matched.retain(|matched| contrasted.contains(&(matched.baseline.as_str(), matched.arm.as_str())));
     for arm in report.arms.iter_mut().filter(|arm| !told.contains(arm.name.as_str())) {
         (arm.curves, arm.plateau, arm.shapes, arm.external) = (Vec::new(), None, Vec::new(), Vec::new());

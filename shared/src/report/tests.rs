@@ -141,15 +141,18 @@ fn evidence(spec: &ExperimentSpec) -> (Evidence, Store) {
 }
 
 fn report(evidence: &Evidence, store: &Store, at: Option<Epoch>) -> Result<Report, Error> {
-    let data = data();
-    let mut builder = Builder::new(evidence, &data, at, false)?;
+    of_data(&data(), evidence, store, at)
+}
+
+fn of_data(data: &DataSets, evidence: &Evidence, store: &Store, at: Option<Epoch>) -> Result<Report, Error> {
+    let mut builder = Builder::new(evidence, data, at, false)?;
     let mut last = BTreeMap::new();
     for epoch in builder.epochs() {
         let mut read = BTreeMap::new();
         for wanted in builder.wanted(epoch)? {
             let files = wanted.files.iter().map(|file| (file.scored.clone(), store[&file.digest].clone()));
             let predicted = data.label(files)?;
-            let facts = Arc::new(Facts::of(predicted, &data, &evidence.spec, builder.at(), builder.depth(epoch)));
+            let facts = Arc::new(builder.reader(epoch).read(predicted, data, &evidence.spec));
             read.extend(wanted.runs.iter().map(|run| (*run, facts.clone())));
         }
         builder.add(epoch, &read);
@@ -230,6 +233,49 @@ fn what_still_improves_qualifies_the_answer() {
         said,
         report.arms.iter().any(|arm| arm.plateau.is_some_and(|p| p.state == PlateauState::StillImproving))
     );
+}
+
+#[test]
+fn subgroups_are_contrasts_within_a_value() {
+    let (evidence, store) = evidence(&spec(""));
+    let mut data = data();
+    // By sample: half of each class is F; of the positives half are bacteria and half virus; too few are old.
+    let each = |of: fn(usize) -> Option<&'static str>| {
+        (0..80).map(|index| of(index % 40).map(str::to_owned)).collect::<Vec<_>>()
+    };
+    data.attributes.own = [
+        ("sex".to_owned(), each(|place| Some(if place % 2 == 0 { "F" } else { "M" }))),
+        ("kind".to_owned(), each(|place| (place >= 20).then_some(if place < 30 { "bacteria" } else { "virus" }))),
+        ("age".to_owned(), each(|place| (place < 5).then_some("old"))),
+    ]
+    .into();
+    let report = of_data(&data, &evidence, &store, None).expect("a report");
+    let told: Vec<_> = report
+        .subgroups
+        .iter()
+        .map(|group| (group.attribute.as_str(), group.value.as_str(), group.widened, group.samples, group.patients))
+        .collect();
+    let expected = [
+        ("kind", "bacteria", true, 30, 15),
+        ("kind", "virus", true, 30, 15),
+        ("sex", "F", false, 20, 20),
+        ("sex", "M", false, 20, 20),
+    ];
+    assert_eq!(told, expected);
+    // The two kinds share out the positives, so that the whole area lies between theirs, and is their mean here.
+    let of = |value: &str| report.subgroups.iter().find(|group| group.value == value).expect("a group");
+    let whole = report.comparison.contrasts[0].difference.mean_difference;
+    assert!((f64::midpoint(of("bacteria").difference, of("virus").difference) - whole).abs() < 1e-12);
+    for group in &report.subgroups {
+        let [low, high] = group.uncertainty.expect("it varies").interval;
+        assert!(
+            low <= group.difference
+                && group.difference <= high
+                && group.of_arm - group.of_baseline - group.difference < 1e-12
+        );
+    }
+    assert_eq!(report.attributes, Some(data.attributes.digest()));
+    assert!(super::tests::report(&evidence, &store, None).expect("a report").subgroups.is_empty());
 }
 
 #[test]
