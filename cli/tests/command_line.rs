@@ -55,7 +55,22 @@ fn the_seed_study_trains_55_of_80_epochs_of_each_tree() {
     let single = |contrast: &serde_json::Value| (contrast["arm"].clone(), contrast["single_factor"].clone());
     let contrasts: Vec<_> = plan["contrasts"].as_array().expect("contrasts").iter().map(single).collect();
     assert_eq!(contrasts[0], ("late augment=none".into(), true.into()));
-    assert_eq!(contrasts[4], ("finetuned augment=none".into(), false.into()), "what is trained and the rate");
+    assert_eq!(contrasts[4], ("finetuned augment=none".into(), true.into()), "the rate is that of what is trained");
+    assert!(plan["contrasts"].as_array().expect("contrasts").iter().all(|contrast| contrast["refused"].is_null()));
+}
+
+#[test]
+fn the_guides_spec_can_be_planned_and_compared() {
+    let guide = std::fs::read_to_string(examples().join("../docs/guide/spec.md")).expect("the guide");
+    let spec = guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the first example");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("guide.toml");
+    std::fs::write(&path, spec).expect("written");
+    let output = ceteris(&["plan", path.to_str().expect("UTF-8"), "--offline", "-o", "json"]);
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let contrasts = plan["contrasts"].as_array().expect("contrasts");
+    let told: Vec<_> = contrasts.iter().map(|contrast| (&contrast["arm"], &contrast["refused"])).collect();
+    assert!(told.len() == 4 && told.iter().all(|(_, refused)| refused.is_null()), "{told:?}");
 }
 
 #[test]

@@ -12,8 +12,9 @@ use crate::{client, context::Global, failure::Failure, output};
 
 /// Compare the arms of an experiment: scores over seeds, each run, confusion, and what can be said about differences.
 ///
-/// Arms that were not trained for the same number of epochs, or that differ in more than the treatment, are refused:
-/// what can be told is printed, what is refused is listed with its reason, and the exit code is 3.
+/// Arms that were not trained for the same number of epochs, or that differ in several settings at once and do not declare
+/// them as one treatment, are refused: what can be told is printed, what is refused is listed with its reason, and the exit
+/// code is 3.
 ///
 /// With --predictions models that were trained elsewhere are compared by what they predicted, each with the first file's. A file is
 /// CSV with the columns sample, label and score (the probability of the positive class), and optionally patient, seed and subgroup.
@@ -100,6 +101,8 @@ fn word(reason: Reason) -> &'static str {
         Reason::Environment => "different environments",
         Reason::FrozenMoved => "frozen weights moved",
         Reason::MetricUndefined => "metric undefined",
+        Reason::Confounded => "confounded",
+        Reason::Truncated => "schedule cut short",
     }
 }
 

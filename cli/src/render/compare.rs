@@ -280,13 +280,24 @@ fn contrast(contrast: &Contrast) -> String {
     let mut text = format!("{} against {}, {}: {verdict}\n", contrast.arm, contrast.baseline, contrast.metric);
     text += &format!("  {}\n", contrast.because);
     text += &format!("  treatment: {}\n", treatment(&contrast.treatment));
-    if contrast.factors.len() > 1 {
-        text += &format!(
-            "  confounded: {} differ at once, so a difference is not any one setting's alone\n",
-            contrast.factors.join(", ")
-        );
-    }
+    text += &several(&contrast.factors, contrast.bundle);
     text + &details(&contrast.difference)
+}
+
+/// Whose a difference is, where arms differ in several settings.
+pub(super) fn several(factors: &[String], bundle: bool) -> String {
+    let names = factors.join(", ");
+    match (factors, bundle) {
+        (_, true) => {
+            format!(
+                "  bundle: {names} differ together, as declared, so a difference is the bundle's and no one setting's\n"
+            )
+        }
+        ([_, _, ..], false) => {
+            format!("  confounded: {names} differ at once, so a difference is not any one setting's alone\n")
+        }
+        _ => String::new(),
+    }
 }
 
 /// What a difference is made of, in indented lines.
@@ -342,6 +353,17 @@ mod tests {
     #[test]
     fn what_is_refused_is_told_with_its_fields() {
         insta::assert_snapshot!(fixtures::refused().text());
+    }
+
+    #[test]
+    fn whose_a_difference_is_is_told_where_several_settings_differ() {
+        let told = |bundle, exploratory| {
+            let mut comparison = Comparison { exploratory, ..fixtures::comparison() };
+            let of = &mut comparison.contrasts[0];
+            (of.factors, of.single_factor, of.bundle) = (vec!["lr".to_owned(), "stages".to_owned()], false, bundle);
+            contrast(of).lines().nth(3).expect("a line after the treatment").to_owned()
+        };
+        insta::assert_snapshot!(format!("{}\n{}", told(true, false), told(false, true)));
     }
 
     #[test]

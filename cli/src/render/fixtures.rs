@@ -318,8 +318,9 @@ pub fn comparison() -> Comparison {
                 baseline: 4.into(),
                 arm: 2.into(),
             }],
-            factors: vec!["lr".to_owned(), "stages".to_owned()],
-            single_factor: false,
+            factors: vec!["stages".to_owned()],
+            single_factor: true,
+            bundle: false,
             difference: difference(vec![pair(0, 0.02), pair(1, 0.01)]),
             verdict: Verdict::Inconclusive,
             because: "differs by 0.015, 95 % interval -0.034 to 0.064 over 2 seeds and 80 patients; p = 0.18"

@@ -15,7 +15,7 @@ mod storage;
 mod verify;
 pub mod watch;
 
-use ceteris_shared::spec::{Augment, ResolvedStage, Schedule};
+use ceteris_shared::spec::ResolvedStage;
 
 pub use dataset::{Import, ImportRefusal};
 pub use fetched::Fetched;
@@ -52,17 +52,7 @@ fn number(value: Option<f64>) -> String {
 
 /// How an arm spends its budget: `15 head lr=1e-3, 5 denseblock4 lr=1e-5 schedule=cosine`.
 pub(crate) fn stages(stages: &[ResolvedStage]) -> String {
-    let stage = |stage: &ResolvedStage| {
-        let mut text = format!("{} {} lr={:e}", stage.epochs, stage.train.name(), stage.lr);
-        if stage.schedule != Schedule::default() {
-            text += &format!(" schedule={}", stage.schedule);
-        }
-        if stage.augment != Augment::NONE {
-            text += &format!(" augment={}", stage.augment);
-        }
-        text
-    };
-    stages.iter().map(stage).collect::<Vec<_>>().join(", ")
+    stages.iter().map(ResolvedStage::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Seconds as `45s`, `3m 20s` or `2h 05m`.

@@ -5,7 +5,7 @@ use ceteris_shared::{
     spec::{ClassWeighting, ClassWeights, Memory, Optimization, UpdateRule, number},
 };
 
-use super::stages;
+use super::{compare::several, stages};
 use crate::output::{ReadOut, Table, count};
 
 impl ReadOut for Plan {
@@ -54,10 +54,11 @@ impl ReadOut for Plan {
         for contrast in &self.contrasts {
             text += &format!("\n{} against {}\n", contrast.arm, contrast.baseline);
             text += &format!("  treatment: {}\n", treatment(&contrast.treatment));
-            if contrast.factors.len() > 1 {
-                let factors = contrast.factors.join(", ");
-                text += &format!("  confounded: {factors} differ together, so a difference is not any one's alone\n");
+            if let Some(refusal) = &contrast.refused {
+                text += &format!("  compare will refuse this: {}\n", refusal.message);
+                continue;
             }
+            text += &several(&contrast.factors, contrast.bundle);
             text += &format!("  {}\n", contrast.because);
         }
         text
@@ -250,6 +251,18 @@ mod tests {
         let spec = spec::parse(SETTINGS, Format::Toml).expect("a spec");
         let planned = plan::plan(ExperimentId(Uuid::nil()), &spec, &Pins::default()).expect("a valid spec");
         insta::assert_snapshot!(Plan::new(&spec, &planned, None).text());
+    }
+
+    #[test]
+    fn a_declared_bundle_is_told_and_not_refused() {
+        let names = "\"accumulate\", \"augment\", \"average\", \"class_weights\", \"clip_norm\", \"decay_norms_and_biases\", \
+                     \"label_smoothing\", \"lr_decay_per_block\", \"memory\", \"optimizer\", \"precision\", \"schedule\", \
+                     \"stages\", \"weight_decay\"";
+        let text = format!("{SETTINGS}\n[compare]\ntreatment = [{names}]\n");
+        let spec = spec::parse(&text, Format::Toml).expect("a spec");
+        let planned = plan::plan(ExperimentId(Uuid::nil()), &spec, &Pins::default()).expect("a valid spec");
+        let text = Plan::new(&spec, &planned, None).text();
+        insta::assert_snapshot!(text.lines().rev().take(2).collect::<Vec<_>>().join("\n"));
     }
 
     #[test]

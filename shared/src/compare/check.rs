@@ -1,17 +1,18 @@
 //! What is not comparable, and why.
 //!
-//! First each arm on its own: are all its runs there? Then each pair of arms that would be contrasted: same epochs, same
-//! seeds, same environment. Every reason is reported, not only the first.
+//! First each arm on its own: are all its runs there? Then each pair of arms that would be contrasted: one treatment, same
+//! seeds, same epochs, same environment, no schedule cut short. Every reason is reported, not only the first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{ArmPair, Input, Outcome, frozen};
+use super::{ArmPair, Input, Outcome, confounded::Treated, frozen, metric_to_read, one_or_list};
 use crate::{
     checkpoint::Environment,
     document::{Reason, Refusal, RefusedField},
     ids::{Epoch, RunId},
+    spec::ResolvedStage,
     trainer::FailureCause,
 };
 
@@ -20,7 +21,13 @@ pub(super) fn refusals(input: &Input<'_>, pairs: &[ArmPair], at: Epoch) -> Vec<R
     let of_arm = |arm| incomplete(input, arm, at).into_iter().chain(frozen::moved(input, arm, at));
     let arms = (0..input.plan.arms.len()).flat_map(of_arm);
     let pairs = pairs.iter().flat_map(|&pair| {
-        [seeds_missing(input, pair), unequal_epochs(input, pair, at), other_environment(input, pair, at)]
+        [
+            confounded(input, pair, at),
+            seeds_missing(input, pair),
+            unequal_epochs(input, pair, at),
+            other_environment(input, pair, at),
+            truncated(input, pair, at),
+        ]
     });
     arms.chain(pairs.flatten()).collect()
 }
@@ -78,7 +85,9 @@ fn incomplete_message(input: &Input<'_>, arm: usize, at: Epoch, reason: Reason, 
         | Reason::SeedsMissing
         | Reason::Environment
         | Reason::FrozenMoved
-        | Reason::MetricUndefined => "is",
+        | Reason::MetricUndefined
+        | Reason::Confounded
+        | Reason::Truncated => "is",
     };
     let each = |run: &Short<'_>| {
         let cause = match run.outcome {
@@ -92,7 +101,7 @@ fn incomplete_message(input: &Input<'_>, arm: usize, at: Epoch, reason: Reason, 
     if short.len() > SHOWN {
         seeds.push(format!("and {} more", short.len() - SHOWN));
     }
-    let way_out = match (reason, common_epoch(input, [arm])) {
+    let way_out = match (reason, last_readable(input, &[arm])) {
         (Reason::Unfinished, 0) => "; wait until it is done (ceteris watch)".to_owned(),
         (Reason::Unfinished, epoch) => {
             format!("; wait until it is done (ceteris watch), or read an earlier epoch with --at {epoch} or less")
@@ -105,17 +114,27 @@ fn incomplete_message(input: &Input<'_>, arm: usize, at: Epoch, reason: Reason, 
     format!("arm {name:?} is incomplete: {}{way_out}", seeds.join("; "))
 }
 
-/// The last epoch that all runs of these arms have.
-fn common_epoch(input: &Input<'_>, arms: impl IntoIterator<Item = usize>) -> u32 {
+/// The last epoch that all runs of these arms have and that none of them is cut short at; 0 where there is none.
+fn last_readable(input: &Input<'_>, arms: &[usize]) -> u32 {
     let everything = Epoch(u32::MAX);
-    arms.into_iter()
-        .flat_map(|arm| runs(input, arm).map(|(_, run)| input.epochs_trained(run, everything)))
+    let trained = arms
+        .iter()
+        .flat_map(|arm| runs(input, *arm).map(|(_, run)| input.epochs_trained(run, everything)))
         .min()
-        .unwrap_or(0)
+        .unwrap_or(0);
+    let readable = |at: &u32| arms.iter().all(|arm| cut_short(input, *arm, Epoch(*at)).is_none());
+    (0..=trained).rev().find(readable).unwrap_or(0)
 }
 
 fn names(input: &Input<'_>, pair: ArmPair) -> Vec<String> {
     [pair.baseline, pair.arm].map(|arm| input.arm_name(arm).to_owned()).to_vec()
+}
+
+fn confounded(input: &Input<'_>, pair: ArmPair, at: Epoch) -> Option<Refusal> {
+    let mut refusal = Treated::of(input.spec, &input.plan.arms, pair, metric_to_read(input.spec, at)).refused?;
+    refusal.message +=
+        "; then submit it again (what is trained already is taken), or look without a verdict with --exploratory";
+    Some(refusal)
 }
 
 fn seeds_missing(input: &Input<'_>, pair: ArmPair) -> Option<Refusal> {
@@ -158,13 +177,6 @@ fn epochs_field(input: &Input<'_>, arms: &[usize], at: Epoch) -> RefusedField {
     RefusedField { field: "epochs_trained".to_owned(), values: arms.iter().map(values).collect() }
 }
 
-fn one_or_list(mut values: Vec<Value>) -> Value {
-    match values.first() {
-        Some(first) if values.iter().all(|value| value == first) => values.swap_remove(0),
-        _ => Value::from(values),
-    }
-}
-
 fn unequal_epochs(input: &Input<'_>, pair: ArmPair, at: Epoch) -> Option<Refusal> {
     let trained = |arm| runs(input, arm).map(|(_, run)| input.epochs_trained(run, at)).collect::<BTreeSet<_>>();
     let (baseline, arm) = (trained(pair.baseline), trained(pair.arm));
@@ -177,8 +189,8 @@ fn unequal_epochs(input: &Input<'_>, pair: ArmPair, at: Epoch) -> Option<Refusal
         (Some(least), Some(most)) => format!("{least} to {most} epochs (depending on the seed)"),
         _ => "no run".to_owned(),
     };
-    let way_out = match common_epoch(input, [pair.baseline, pair.arm]) {
-        0 => "wait until all their runs have an epoch".to_owned(),
+    let way_out = match last_readable(input, &[pair.baseline, pair.arm]) {
+        0 => format!("wait until all their runs are at epoch {at}"),
         epoch => format!("read both at an epoch that all runs have, with --at {epoch} or less"),
     };
     Some(Refusal {
@@ -194,6 +206,55 @@ fn unequal_epochs(input: &Input<'_>, pair: ArmPair, at: Epoch) -> Option<Refusal
         ),
         fields: vec![epochs_field(input, &[pair.baseline, pair.arm], at)],
     })
+}
+
+/// A run that is read in the middle of a schedule with a horizon is not the run that so many epochs would have given.
+fn truncated(input: &Input<'_>, pair: ArmPair, at: Epoch) -> Option<Refusal> {
+    let arms = [pair.baseline, pair.arm];
+    let stages = |arm: usize| input.plan.arms[arm].stages.as_slice();
+    let cut: Vec<(usize, usize)> = arms.into_iter().filter_map(|arm| Some((arm, cut_short(input, arm, at)?))).collect();
+    if cut.is_empty() {
+        return None;
+    }
+    let told = cut.iter().map(|&(arm, index)| {
+        let ResolvedStage { schedule, epochs, .. } = &stages(arm)[index];
+        format!("{schedule} over the {epochs} epochs of stages[{index}] in {:?}", input.arm_name(arm))
+    });
+    let told: Vec<String> = told.collect();
+    let field = |index: usize| {
+        let schedule = |arm: usize| {
+            let schedule = stages(arm).get(index).map(|stage| stage.schedule.to_string());
+            (input.arm_name(arm).to_owned(), Value::from(schedule))
+        };
+        RefusedField { field: format!("stages[{index}].schedule"), values: arms.map(schedule).into() }
+    };
+    let indices: BTreeSet<usize> = cut.iter().map(|(_, index)| *index).collect();
+    Some(Refusal {
+        arms: names(input, pair),
+        reason: Reason::Truncated,
+        message: format!(
+            "epoch {at} is in the middle of a schedule that depends on how long its stage is ({}), so what is read there is \
+             not what a budget of {at} would have given; read the endpoint (without --at), use a horizon-free schedule \
+             (constant, step, exponential), submit the experiment with a budget of {at}, or look without a verdict with \
+             --exploratory",
+            told.join("; ")
+        ),
+        fields: indices.into_iter().map(field).collect(),
+    })
+}
+
+/// The stage that an arm is in the middle of at the epoch `at`, where a shorter one would have had other rates up to there.
+/// While the rate warms up it would not.
+fn cut_short(input: &Input<'_>, arm: usize, at: Epoch) -> Option<usize> {
+    let mut read = at.0.saturating_sub(input.spec.model.init.inherited_epochs());
+    for (index, stage) in input.plan.arms[arm].stages.iter().enumerate() {
+        if read < stage.epochs {
+            let has_a_horizon = !stage.schedule.is_horizon_free() && read > stage.schedule.warm_up();
+            return has_a_horizon.then_some(index);
+        }
+        read -= stage.epochs;
+    }
+    None
 }
 
 /// The fields of an environment by name.

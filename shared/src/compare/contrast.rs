@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{
-    ArmPair, Input, difference::difference, metric_to_read, runs_of, treatment, treatment::factors, verdict::judge,
+    ArmPair, Input, confounded::Treated, difference::difference, metric_to_read, runs_of, treatment, verdict::judge,
 };
 use crate::{
     document::{ComparisonArm, Contrast, Pair, PlanContrast, Reason, Refusal, RefusedField, Verdict},
@@ -12,12 +12,14 @@ use crate::{
     stats::{Influence, pairs_needed, smallest_p},
 };
 
+/// The factor of a grid that stands for the arm as it is written.
+const ARM: &str = "arm";
+
 /// Which arms are contrasted: every arm with the baseline arm at the same levels of the grid. Where there is only one
-/// arm, its levels are: each against the first.
+/// arm, its levels are.
 pub(crate) fn arm_pairs(spec: &ExperimentSpec, arms: &[ResolvedArm]) -> Vec<ArmPair> {
-    const ARM: &str = "arm";
     if spec.arm.len() == 1 {
-        return (1..arms.len()).map(|arm| ArmPair { baseline: 0, arm }).collect();
+        return level_pairs(spec, arms);
     }
     let baseline_name = spec.compare.baseline.as_deref().or(spec.arm.first().map(|arm| arm.name.as_str()));
     let is_baseline = |arm: &ResolvedArm| arm.levels.get(ARM).map(String::as_str) == baseline_name;
@@ -33,6 +35,32 @@ pub(crate) fn arm_pairs(spec: &ExperimentSpec, arms: &[ResolvedArm]) -> Vec<ArmP
         .filter(|(_, arm)| !is_baseline(arm))
         .filter_map(|(arm, resolved)| Some(ArmPair { baseline: *baselines.get(&grid_levels(resolved))?, arm }))
         .collect()
+}
+
+/// Each level of a factor against the factor's first, at equal levels of all others, so that one factor differs at a time.
+/// Where some of the factors are the declared treatment, the others are what it is tried at, and not contrasted.
+fn level_pairs(spec: &ExperimentSpec, arms: &[ResolvedArm]) -> Vec<ArmPair> {
+    let Some(first) = arms.first() else { return Vec::new() };
+    let declared = spec.compare.treatment.as_deref().unwrap_or_default();
+    let is_declared = |factor: &str| declared.iter().any(|declared| declared.name() == factor);
+    let grid = || first.levels.iter().filter(|(factor, _)| *factor != ARM);
+    let some_are = grid().any(|(factor, _)| is_declared(factor));
+    let contrasted: Vec<_> = grid().filter(|(factor, _)| !some_are || is_declared(factor)).collect();
+    let by_levels: BTreeMap<&BTreeMap<String, String>, usize> =
+        arms.iter().enumerate().map(|(index, arm)| (&arm.levels, index)).collect();
+    let mut pairs = Vec::new();
+    for (arm, ResolvedArm { levels, .. }) in arms.iter().enumerate() {
+        let elsewhere = contrasted.iter().filter(|(factor, level)| levels.get(*factor) != Some(level));
+        let baselines = elsewhere.filter_map(|(factor, level)| {
+            let mut levels = levels.clone();
+            levels.insert((*factor).clone(), (*level).clone());
+            by_levels.get(&levels).copied()
+        });
+        let mut baselines: Vec<usize> = baselines.collect();
+        baselines.sort_unstable();
+        pairs.extend(baselines.into_iter().map(|baseline| ArmPair { baseline, arm }));
+    }
+    pairs
 }
 
 fn owned((factor, level): (&String, &String)) -> (String, String) {
@@ -55,17 +83,18 @@ pub fn planned_contrasts(spec: &ExperimentSpec, arms: &[ResolvedArm]) -> Vec<Pla
         too_few(&spec.compare, seeds, family)
     };
     let contrast = |pair: ArmPair| {
-        let treatment = treatment(&arms[pair.baseline], &arms[pair.arm]);
-        let factors = factors(&treatment);
+        let treated = Treated::of(spec, arms, pair, spec.endpoint.metric);
         PlanContrast {
             baseline: arms[pair.baseline].name.clone(),
             arm: arms[pair.arm].name.clone(),
-            treatment,
+            treatment: treatment(&arms[pair.baseline], &arms[pair.arm]),
             smallest_p: smallest_p(seeds),
             can_be_significant,
             because: because.clone(),
-            single_factor: factors.len() == 1,
-            factors,
+            factors: treated.names(),
+            single_factor: treated.factors.len() == 1,
+            bundle: treated.bundle,
+            refused: treated.refused,
         }
     };
     pairs.into_iter().map(contrast).collect()
@@ -217,15 +246,16 @@ fn contrast(
     if !comparable {
         difference.sign_flip_p = None;
     }
-    let treatment = treatment(&input.plan.arms[pair.baseline], &input.plan.arms[pair.arm]);
-    let factors = factors(&treatment);
+    let (arms, metric) = (&input.plan.arms, metric_to_read(input.spec, at));
+    let treated = Treated::of(input.spec, arms, pair, metric);
     Contrast {
         baseline: input.arm_name(pair.baseline).to_owned(),
         arm: input.arm_name(pair.arm).to_owned(),
-        metric: metric_to_read(input.spec, at),
-        treatment,
-        single_factor: factors.len() == 1,
-        factors,
+        metric,
+        treatment: treatment(&arms[pair.baseline], &arms[pair.arm]),
+        factors: treated.names(),
+        single_factor: treated.factors.len() == 1,
+        bundle: treated.bundle,
         difference,
         verdict: Verdict::NotComparable,
         because: String::new(),

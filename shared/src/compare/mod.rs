@@ -1,16 +1,19 @@
 //! Comparing arms: what may be compared, and what can be said.
 //!
 //! Two arms are compared only if everything but the treatment is equal: epochs trained, seeds, and the environment of
-//! each pair, on runs that reached the epoch that is read. What is not comparable is refused with its reason and takes
-//! its contrasts with it; other arms are compared nevertheless. An exploratory comparison computes everything that can
+//! each pair, on runs that reached the epoch that is read; and only if the treatment is one setting, or what was declared
+//! to be one. What is not comparable is refused with its reason and takes its contrasts with it; other arms are compared
+//! nevertheless. An exploratory comparison computes everything that can
 //! be computed, says so, and gives no verdict where there is a refusal.
 //!
 //! Scores are made one run at a time by [`score`], so that of predictions no more than one run's are in memory; what each
 //! patient contributes to the metric is kept of every run.
 
 mod check;
+mod confounded;
 mod contrast;
 mod difference;
+mod factors;
 mod frozen;
 mod models;
 mod reading;
@@ -159,6 +162,14 @@ pub fn epoch_to_read(spec: &ExperimentSpec, at: Option<Epoch>) -> Result<Epoch, 
 pub fn metric_to_read(spec: &ExperimentSpec, at: Epoch) -> Metric {
     let metric = spec.endpoint.metric;
     if at.0 < spec.budget.epochs { Metric { split: Split::Val, ..metric } } else { metric }
+}
+
+/// One value where all are the same, else a list.
+fn one_or_list(mut values: Vec<serde_json::Value>) -> serde_json::Value {
+    match values.first() {
+        Some(first) if values.iter().all(|value| value == first) => values.swap_remove(0),
+        _ => serde_json::Value::from(values),
+    }
 }
 
 impl Input<'_> {

@@ -22,25 +22,6 @@ pub fn treatment(baseline: &ResolvedArm, arm: &ResolvedArm) -> Vec<FieldDifferen
         .collect()
 }
 
-/// The settings in which two arms differ, each once and by its name in a spec. A stage that only one of them has is
-/// part of how they spend the budget, whatever is set in it.
-pub(super) fn factors(treatment: &[FieldDifference]) -> Vec<String> {
-    let factor = |field: &FieldDifference| {
-        let name = field.field.rsplit('.').next().unwrap_or_default();
-        let one_sided = field.baseline.is_null() || field.arm.is_null();
-        let of_stage = field.field.starts_with("stages[");
-        let of_rule = field.field.starts_with("optimization.rule");
-        match name {
-            _ if of_stage && one_sided => "stages",
-            "epochs" | "train" if of_stage => "stages",
-            _ if of_rule => "optimizer",
-            name => name,
-        }
-        .to_owned()
-    };
-    treatment.iter().map(factor).collect::<BTreeSet<_>>().into_iter().collect()
-}
-
 /// Every setting by its path. The arm's name and levels say the same again and are left out. A schedule and an
 /// augmentation policy are one setting each, as text.
 pub(crate) fn fields(arm: &ResolvedArm) -> BTreeMap<String, Value> {

@@ -180,6 +180,9 @@ pub struct Contrast {
     pub factors: Vec<String>,
     /// Whether they differ in one setting, so that a difference in results is that setting's.
     pub single_factor: bool,
+    /// Whether they are several that are declared to be one treatment, so that a difference is theirs together.
+    #[serde(default)]
+    pub bundle: bool,
     /// The numbers.
     #[serde(flatten)]
     pub difference: Difference,
@@ -264,6 +267,10 @@ pub enum Reason {
     FrozenMoved,
     /// The primary metric is undefined or was not measured.
     MetricUndefined,
+    /// Arms differ in several settings at once, or in one that is not the declared treatment.
+    Confounded,
+    /// Runs are read in the middle of a schedule that depends on how long its stage is.
+    Truncated,
 }
 
 /// A field that should be equal and is not.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointRule, FieldDifference};
+use super::{EndpointRule, FieldDifference, Refusal};
 use crate::{
     compare,
     digest::Digest,
@@ -119,6 +119,12 @@ pub struct PlanContrast {
     pub factors: Vec<String>,
     /// Whether they differ in one setting, so that a difference in results is that setting's.
     pub single_factor: bool,
+    /// Whether they are several that are declared to be one treatment, so that a difference is theirs together.
+    #[serde(default)]
+    pub bundle: bool,
+    /// Why `compare` will refuse it, whatever is trained; null where it will not.
+    #[serde(default)]
+    pub refused: Option<Refusal>,
 }
 
 impl Plan {

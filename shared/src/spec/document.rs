@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Arm, Controls, Endpoint, Grid, Init};
+use super::{Arm, Controls, Endpoint, Factor, Grid, Init};
 use crate::{
     architecture::Arch,
     ids::{ExperimentId, RunId},
@@ -157,6 +157,9 @@ pub struct Compare {
     /// The arm that the others are contrasted with; absent: the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
+    /// What arms may differ in, together; absent: in any one setting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub treatment: Option<Vec<Factor>>,
     /// How p-values of the family of contrasts are corrected.
     pub correct: Correction,
     /// The family-wise false-alarm rate.
@@ -168,7 +171,7 @@ pub struct Compare {
 
 impl Default for Compare {
     fn default() -> Self {
-        Self { baseline: None, correct: Correction::Holm, alpha: 0.05, margin: None }
+        Self { baseline: None, treatment: None, correct: Correction::Holm, alpha: 0.05, margin: None }
     }
 }
 

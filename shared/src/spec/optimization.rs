@@ -187,6 +187,31 @@ pub enum UpdateRule {
     },
 }
 
+/// The name, with the settings that are not the defaults in parentheses: `sgd(momentum=0.9,nesterov=true)`.
+impl fmt::Display for UpdateRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = super::number;
+        let of_adam = |betas: [f64; 2], epsilon: f64| {
+            let [first, second] = betas.map(number);
+            vec![
+                (betas != [0.9, 0.999]).then(|| format!("betas={first}:{second}")),
+                (epsilon != 1e-8).then(|| format!("epsilon={}", number(epsilon))),
+            ]
+        };
+        let (name, settings) = match *self {
+            Self::Adam { betas, epsilon } => ("adam", of_adam(betas, epsilon)),
+            Self::Adamw { betas, epsilon } => ("adamw", of_adam(betas, epsilon)),
+            Self::Sgd { momentum, dampening, nesterov } => {
+                let set = |name: &str, value: f64| (value != 0.0).then(|| format!("{name}={}", number(value)));
+                let nesterov = nesterov.then(|| "nesterov=true".to_owned());
+                ("sgd", vec![set("momentum", momentum), set("dampening", dampening), nesterov])
+            }
+        };
+        let told: Vec<String> = settings.into_iter().flatten().collect();
+        if told.is_empty() { f.write_str(name) } else { write!(f, "{name}({})", told.join(",")) }
+    }
+}
+
 /// Weights of the classes in the loss: the weighted mean of `torch.nn.CrossEntropyLoss(weight=…)`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -340,6 +365,18 @@ mod tests {
         assert_eq!(resolved(OptimizerName::Sgd), (sgd, 0.0, false));
         let decaying = Optimizer { decay_norms_and_biases: Some(true), ..Optimizer::default() };
         assert!(!decaying.resolve(None).2 && decaying.resolve(Some(1e-4)).2);
+    }
+
+    #[test]
+    fn a_rule_tells_what_is_not_the_default() {
+        let rules = [
+            UpdateRule::Adam { betas: [0.9, 0.999], epsilon: 1e-8 },
+            UpdateRule::Adamw { betas: [0.9, 0.99], epsilon: 1e-6 },
+            UpdateRule::Sgd { momentum: 0.0, dampening: 0.0, nesterov: false },
+            UpdateRule::Sgd { momentum: 0.9, dampening: 0.0, nesterov: true },
+        ];
+        let told = rules.map(|rule| rule.to_string());
+        assert_eq!(told, ["adam", "adamw(betas=0.9:0.99,epsilon=1e-6)", "sgd", "sgd(momentum=0.9,nesterov=true)"]);
     }
 
     #[test]

@@ -106,6 +106,14 @@ stages = [{ epochs = 2, train = "head" }]
     }
 
     #[test]
+    fn a_factor_that_is_none_names_the_valid_ones_and_the_nearest() {
+        for treatment in ["[\"stages\", \"precison\"]", "[\"learning rate\"]"] {
+            let text = format!("{GOOD}[compare]\ntreatment = {treatment}\n");
+            insta::assert_snapshot!(parse(&text, Format::Toml).unwrap_err());
+        }
+    }
+
+    #[test]
     fn json_and_yaml_mistakes_name_their_place() {
         let json = serde_json::to_string_pretty(&parse(GOOD, Format::Toml).unwrap()).unwrap();
         insta::assert_snapshot!(parse(&json.replace("\"epochs\": 2,", "\"epoch\": 2,"), Format::Json).unwrap_err());

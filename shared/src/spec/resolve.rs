@@ -1,6 +1,6 @@
 //! From what was written to what it means: arms crossed with the grid, every default filled in.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,18 @@ pub struct ResolvedStage {
     pub schedule: Schedule,
     /// Augmentation policy.
     pub augment: Augment,
+}
+
+/// `5 denseblock4 lr=1e-5 schedule=cosine`; what is not told is the default.
+impl fmt::Display for ResolvedStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { epochs, train, lr, schedule, augment } = self;
+        write!(f, "{epochs} {} lr={lr:e}", train.name())?;
+        if *schedule != Schedule::default() {
+            write!(f, " schedule={schedule}")?;
+        }
+        if *augment == Augment::NONE { Ok(()) } else { write!(f, " augment={augment}") }
+    }
 }
 
 /// All arms in their stable order: as written, and for each the grid's levels, the last factor fastest.

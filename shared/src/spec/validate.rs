@@ -254,22 +254,22 @@ fn validate_arm(spec: &ExperimentSpec, arm: &Arm) -> Result<(), Error> {
 }
 
 /// A factor of the grid that is written in the spec.
-struct Factor {
+struct GridFactor {
     name: &'static str,
     levels: Vec<String>,
     /// Whether an arm decides the factor in all its stages.
     decided_by: fn(&Arm) -> bool,
 }
 
-fn factors(spec: &ExperimentSpec) -> Vec<Factor> {
+fn factors(spec: &ExperimentSpec) -> Vec<GridFactor> {
     fn factor<T>(
         name: &'static str,
         levels: &Option<Vec<T>>,
         text: impl Fn(&T) -> String,
         decided_by: fn(&Arm) -> bool,
-    ) -> Option<Factor> {
+    ) -> Option<GridFactor> {
         let levels = levels.as_ref()?.iter().map(text).collect();
-        Some(Factor { name, levels, decided_by })
+        Some(GridFactor { name, levels, decided_by })
     }
     let grid = &spec.grid;
     let factors = [
@@ -300,7 +300,7 @@ fn factors(spec: &ExperimentSpec) -> Vec<Factor> {
 
 fn grid(spec: &ExperimentSpec) -> Result<(), Error> {
     let mut runs = spec.arm.len() as u128 * spec.seeds.list().len() as u128;
-    for Factor { name, levels, decided_by } in factors(spec) {
+    for GridFactor { name, levels, decided_by } in factors(spec) {
         let place = format!("grid.{name}");
         if levels.is_empty() {
             return invalid(
@@ -342,6 +342,16 @@ fn compare(spec: &ExperimentSpec) -> Result<(), Error> {
     {
         let names = spec.arm.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", ");
         return invalid("compare.baseline", format!("{baseline:?} is not an arm; arms are {names}"));
+    }
+    if let Some(treatment) = &spec.compare.treatment {
+        if treatment.is_empty() {
+            let cause = "the list is empty, so nothing may differ; name what the arms differ in, or leave the key out for any one setting";
+            return invalid("compare.treatment", cause);
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = treatment.iter().find(|factor| !seen.insert(**factor)) {
+            return invalid("compare.treatment", format!("{:?} appears twice; write it once", twice.name()));
+        }
     }
     if !(spec.compare.alpha > 0.0 && spec.compare.alpha < 1.0) {
         return invalid("compare.alpha", format!("{} is not between 0 and 1", spec.compare.alpha));

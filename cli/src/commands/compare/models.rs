@@ -75,7 +75,7 @@ impl ModelOptions {
             models.push(read.model);
         }
         let (alpha, margin) = (self.alpha, self.margin);
-        let compare = Compare { baseline: None, correct: Correction::Holm, alpha, margin };
+        let compare = Compare { correct: Correction::Holm, alpha, margin, ..Compare::default() };
         let (metric, threshold, positive, draws) = (self.metric, self.threshold, self.positive, self.draws);
         let rules = Rules { metric, threshold, positive, compare, draws };
         let compared = compare_models(&models, &rules).map_err(|error| match error {

@@ -5,8 +5,8 @@ use crate::spec::Keep;
 use crate::{
     architecture::Arch,
     spec::{
-        Augment, CustomPolicy, Format, Optimizer, OptimizerName, PolicyName, Precision, Schedule, Stage, Trainable,
-        parse,
+        Augment, CustomPolicy, Factor, Format, Optimizer, OptimizerName, PolicyName, Precision, Schedule, Stage,
+        Trainable, parse,
     },
 };
 
@@ -84,6 +84,8 @@ fn refusals_name_the_place_and_the_way_out() {
             spec.grid.augment = Some(vec![Augment::NONE, LIGHT]);
         }),
         error(|spec| spec.compare.baseline = Some("frosen".to_owned())),
+        error(|spec| spec.compare.treatment = Some(vec![])),
+        error(|spec| spec.compare.treatment = Some(vec![Factor::Lr, Factor::Stages, Factor::Lr])),
         error(|spec| spec.compare.alpha = 1.0),
         error(|spec| spec.compare.margin = Some(0.0)),
         error(|spec| spec.keep = Some(Keep { best: 0, last: 0, ..Keep::default() })),
