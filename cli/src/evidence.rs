@@ -37,6 +37,8 @@ pub const MAX_DOCUMENT_BYTES: u64 = 256 << 20;
 pub const EVIDENCE: &str = "evidence.json";
 /// In a bundle.
 pub const REPORT: &str = "report.json";
+/// In a bundle.
+pub const PAGE: &str = "report.html";
 /// In a bundle whose report has subgroups.
 pub const ATTRIBUTES: &str = "attributes.json";
 

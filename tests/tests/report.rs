@@ -126,6 +126,16 @@ fn a_report_is_made_in_every_form_and_every_number_of_it_comes_out_again() {
     let refused = cluster.ceteris(&["verify", spec.name, "--report", &improved]).refused(5, &["1 of "]);
     assert!(refused.stdout.contains("comparison.contrasts[0].mean_difference"), "{}", refused.stdout);
 
+    // A page whose words were changed, and a field that was taken out.
+    let edited = cluster.write("edited.html", &html.replacen("finetuned", "frozen", 1));
+    let refused = cluster.ceteris(&["verify", spec.name, "--report", &edited]).refused(5, &["1 of "]);
+    assert!(refused.stdout.contains("the page of the report"), "{}", refused.stdout);
+    let mut without: Value = serde_json::from_str(&json).expect("JSON");
+    without.as_object_mut().expect("an object").remove("caveats");
+    let without = cluster.write("without.json", &without.to_string());
+    let refused = cluster.ceteris(&["verify", spec.name, "--report", &without]).refused(5, &["1 of "]);
+    assert!(refused.stdout.contains("caveats"), "{}", refused.stdout);
+
     // Predictions that were changed where they lie.
     let bundle = path("whole.zip");
     cluster.ceteris(&["bundle", spec.name, &bundle]).ok();
@@ -181,6 +191,12 @@ fn a_bundle_verifies_elsewhere_and_whoever_changes_it_is_found_out() {
     assert!(verify(&path).ok().stdout.contains("the bundle's report:"));
     let whole = Files::of(&path);
     let evidence = whole.evidence();
+    let published = |digest: &Digest| {
+        let digest = digest.to_string();
+        run(Program::Ceteris.command().args(["--coordinator", NOBODY, "verify", &path, "--evidence", &digest]))
+    };
+    published(&Digest::of(evidence.to_json().as_bytes())).ok();
+    published(&Digest::of(b"another")).refused(5, &["was published"]);
     let mut of = evidence.clone();
     let (first, other) = (*on_test(&mut of, 0), *on_test(&mut of, 2));
 

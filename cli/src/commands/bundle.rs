@@ -11,11 +11,11 @@ use ceteris_shared::{
 use clap::Args;
 use zip::{CompressionMethod, write::SimpleFileOptions};
 
-use super::report;
+use super::{compare, report};
 use crate::{
     attributes::AttributeOptions,
     context::Global,
-    evidence::{self, ATTRIBUTES, EVIDENCE, Objects, REPORT, object_name},
+    evidence::{self, ATTRIBUTES, EVIDENCE, Objects, PAGE, REPORT, object_name},
     failure::Failure,
     file::{self, Aside},
     output,
@@ -30,7 +30,9 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
   ceteris bundle kermany kermany.zip
-  ceteris verify kermany.zip")]
+  ceteris verify kermany.zip
+
+Exit codes: 0 made · 3 made, and something is refused as not comparable.")]
 pub struct Options {
     /// The experiment's id, the beginning of one, or a name (the newest of that name).
     pub experiment: String,
@@ -73,7 +75,7 @@ impl Options {
         };
         add(&mut archive, EVIDENCE, evidence.to_json().as_bytes())?;
         add(&mut archive, REPORT, Form::Json.render(&report).as_bytes())?;
-        add(&mut archive, "report.html", Form::Html.render(&report).as_bytes())?;
+        add(&mut archive, PAGE, Form::Html.render(&report).as_bytes())?;
         if !attributes.is_empty() {
             add(&mut archive, ATTRIBUTES, &serde_json::to_vec(&attributes).unwrap_or_default())?;
         }
@@ -92,7 +94,7 @@ impl Options {
             self.file.display(),
             output::bytes(bytes)
         ));
-        Ok(())
+        compare::judge(&report.comparison, false)
     }
 }
 

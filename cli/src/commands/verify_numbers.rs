@@ -19,7 +19,7 @@ use crate::{
     attributes::AttributeOptions,
     client::{self, Client},
     context::Global,
-    evidence::{self, Bundle, EVIDENCE, MAX_DOCUMENT_BYTES, Made, Objects, REPORT},
+    evidence::{self, Bundle, EVIDENCE, MAX_DOCUMENT_BYTES, Made, Objects, PAGE, REPORT},
     failure::Failure,
     output,
     render::{Difference, Numbers},
@@ -28,6 +28,8 @@ use crate::{
 
 /// What the report says of itself, which is not computed from the evidence.
 const NOT_COMPUTED: [&str; 1] = ["version"];
+/// This version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How far what a worker measured may be from what is computed: it sums in another order.
 const MEASURED_TOLERANCE: f64 = 1e-9;
 
@@ -40,6 +42,9 @@ pub struct Options {
     /// Hold this report against what is computed: an HTML or JSON file that `ceteris report` wrote.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// The digest of the evidence, as it was published: what was made up since has another one.
+    #[arg(long, value_name = "DIGEST")]
+    pub evidence: Option<Digest>,
     #[command(flatten)]
     attributes: AttributeOptions,
 }
@@ -54,18 +59,30 @@ impl Options {
         let numbers = if path.is_file() {
             let bundle = Bundle::open(path)?;
             let evidence: Evidence = bundle.document(EVIDENCE)?;
-            let inside = Written::from_text(&String::from_utf8_lossy(&bundle.read(REPORT, MAX_DOCUMENT_BYTES)?))
-                .map_err(|error| Failure::infrastructure(format!("{REPORT} in {reference}: {error}")))?;
-            let said = said.map(|said| ("the report", said)).unwrap_or(("the bundle's report", inside));
-            verify(global, &self.attributes, &Objects::Bundle(bundle), &evidence, Some(said), None).await?
+            published(self.evidence, &evidence)?;
+            let text = |name: &str| {
+                let bytes = bundle.read(name, MAX_DOCUMENT_BYTES)?;
+                Written::from_text(&String::from_utf8_lossy(&bytes))
+                    .map_err(|error| Failure::infrastructure(format!("{name} in {reference}: {error}")))
+            };
+            let said = match said {
+                Some(said) => vec![("the report", said)],
+                None => vec![("the bundle's report", text(REPORT)?), ("the bundle's page", text(PAGE)?)],
+            };
+            let budget = evidence.spec.budget.epochs;
+            if let Some((what, said)) = said.iter().find(|(_, said)| !(1..=budget).contains(&said.at.0)) {
+                return Err(Failure::infrastructure(format!("{what} reads epoch {}, and there are {budget}", said.at)));
+            }
+            verify(global, &self.attributes, &Objects::Bundle(bundle.clone()), &evidence, &said, None).await?
         } else {
             let mut client = global.connect().await?;
             let evidence = evidence::of_experiment(&mut client, &reference).await?;
             let at = said.as_ref().map(|said| (said.at, said.exploratory));
             let comparison = comparison(&mut client, &evidence, at).await?;
-            let said = said.map(|said| ("the report", said));
+            let said: Vec<_> = said.into_iter().map(|said| ("the report", said)).collect();
+            published(self.evidence, &evidence)?;
             let objects = Objects::Coordinator(client);
-            verify(global, &self.attributes, &objects, &evidence, said, Some(comparison)).await?
+            verify(global, &self.attributes, &objects, &evidence, &said, Some(comparison)).await?
         };
         output::print(&numbers, global.output)?;
         if numbers.equal {
@@ -74,6 +91,17 @@ impl Options {
             Err(Failure::infrastructure(numbers.verdict())
                 .help("nothing that rests on what differs is to be trusted until it is known why"))
         }
+    }
+}
+
+/// Refuses evidence that is not what was published.
+fn published(digest: Option<Digest>, evidence: &Evidence) -> Result<(), Failure> {
+    let found = Digest::of(evidence.to_json().as_bytes());
+    match digest {
+        Some(digest) if digest != found => Err(Failure::infrastructure(format!(
+            "the evidence has digest {found}, and {digest} was published: it was changed or has grown since"
+        ))),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -94,20 +122,18 @@ async fn verify(
     attributes: &AttributeOptions,
     objects: &Objects,
     evidence: &Evidence,
-    said: Option<(&'static str, Written)>,
+    said: &[(&'static str, Written)],
     comparison: Option<Comparison>,
 ) -> Result<Numbers, Failure> {
     let digest = Digest::of(evidence.to_json().as_bytes());
     let mut numbers = Numbers::new(evidence, digest);
-    if let Some((what, said)) = &said
-        && said.experiment != evidence.experiment
-    {
+    if let Some((what, said)) = said.iter().find(|(_, said)| said.experiment != evidence.experiment) {
         return Err(Failure::usage(format!(
             "{what} is of experiment {} ({}), and this is {} ({})",
             said.experiment, said.name, evidence.experiment, evidence.spec.name
         )));
     }
-    let (at, exploratory) = match &said {
+    let (at, exploratory) = match said.first() {
         Some((_, said)) => (Some(said.at), said.exploratory),
         None => (None, false),
     };
@@ -133,7 +159,7 @@ async fn verify(
                 (value(serde_json::to_value(comparison))?, value(serde_json::to_value(&computed.comparison))?);
             numbers.against("the coordinator's comparison", differences(&said, &computed, &[]));
         }
-        if let Some((what, said)) = &said {
+        for (what, said) in said {
             let computed = value(serde_json::to_value(computed))?;
             if !subgroups && said.document.get("attributes").is_some_and(Value::is_string) {
                 return Err(Failure::usage(format!(
@@ -141,7 +167,17 @@ async fn verify(
                 ))
                 .help("give the same --attributes as when it was made, or verify a bundle, which has them"));
             }
-            numbers.against(what, differences(&said.document, &computed, &NOT_COMPUTED));
+            let mut found = differences(&said.document, &computed, &NOT_COMPUTED);
+            if said.version == VERSION {
+                // What this version leaves out was taken out by somebody.
+                found.found.extend(std::mem::take(&mut found.unsaid).into_iter().map(|path| NumberDifference {
+                    path,
+                    said: Value::Null,
+                    computed: Value::from("a field of the report"),
+                }));
+            }
+            numbers.against(what, found);
+            numbers.page(what, said);
         }
     }
     Ok(numbers.judged())
@@ -168,7 +204,7 @@ fn measured(evidence: &Evidence, made: &Made, numbers: &mut Numbers) {
             }
         }
     }
-    numbers.against("what workers measured", Differences { found, compared, unsaid: 0 });
+    numbers.against("what workers measured", Differences { found, compared, unsaid: Vec::new() });
 }
 
 impl Numbers {
@@ -181,6 +217,7 @@ impl Numbers {
             files: 0,
             compared: Vec::new(),
             unsaid: 0,
+            notes: Vec::new(),
             unreadable: Vec::new(),
             differences: Vec::new(),
         }
@@ -189,7 +226,7 @@ impl Numbers {
     fn against(&mut self, what: &str, differences: Differences) {
         let Differences { mut found, compared, unsaid } = differences;
         self.compared.push((what.to_owned(), compared));
-        self.unsaid += unsaid;
+        self.unsaid += unsaid.len() as u64;
         // What other numbers are made of first: runs before contrasts, and both before what is drawn.
         found.sort_by_key(|found| !found.path.starts_with("comparison."));
         self.differences.extend(found.into_iter().map(|found| Difference {
@@ -198,6 +235,25 @@ impl Numbers {
             said: found.said,
             computed: found.computed,
         }));
+    }
+
+    /// Whether a page shows the numbers that are in it.
+    fn page(&mut self, what: &str, said: &Written) {
+        let of = format!("the page of {what}");
+        match said.page_is_its_documents(VERSION) {
+            Some(true) => self.compared.push((of, 1)),
+            Some(false) => {
+                self.compared.push((of.clone(), 1));
+                let path = "what is shown".to_owned();
+                let (said, computed) = (Value::from("other text"), Value::from("what its JSON says"));
+                self.differences.push(Difference { of, path, said, computed });
+            }
+            None if said.page.is_some() => self.notes.push(format!(
+                "{of} was written by version {}: its numbers were checked where they are as JSON, and not what it shows",
+                said.version
+            )),
+            None => {}
+        }
     }
 
     fn judged(mut self) -> Self {

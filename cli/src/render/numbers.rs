@@ -29,6 +29,8 @@ pub struct Numbers {
     pub compared: Vec<(String, u64)>,
     /// Fields that this version computes and that the report does not have: an older version wrote it.
     pub unsaid: u64,
+    /// What was not checked.
+    pub notes: Vec<String>,
     /// What cannot be read, and why.
     pub unreadable: Vec<String>,
     /// What differs.
@@ -83,6 +85,9 @@ impl ReadOut for Numbers {
         }
         if self.unsaid > 0 {
             text += &format!("{} not in it, which an older version wrote\n", count(self.unsaid, "computed field"));
+        }
+        for note in &self.notes {
+            text += &format!("{note}\n");
         }
         for unreadable in &self.unreadable {
             text += &format!("CANNOT BE READ: {unreadable}\n");

@@ -61,6 +61,9 @@ impl Scale {
 impl Chart {
     /// The picture; none without a point.
     pub(super) fn svg(&self) -> Option<Markup> {
+        if self.lines.iter().all(|line| line.points.is_empty() && line.band.is_empty()) {
+            return None;
+        }
         let xs = self.lines.iter().flat_map(|line| line.points.iter().map(|point| point.0));
         let ys = self.lines.iter().flat_map(|line| {
             let band = line.band.iter().flat_map(|(_, low, high)| [*low, *high]);
@@ -126,7 +129,7 @@ impl Chart {
                 figure {
                     figcaption { b { (self.title) } " " (caption) }
                     (svg)
-                    @if self.lines.len() > 1 || !self.lines[0].name.is_empty() {
+                    @if self.lines.iter().any(|line| !line.name.is_empty()) {
                         (legend(self.lines.iter().filter(|line| !line.name.is_empty()).map(|line| (line.name.as_str(), line.style))))
                     }
                 }
@@ -230,7 +233,7 @@ mod tests {
 
     #[test]
     fn nothing_to_draw_is_no_picture() {
-        let chart = Chart {
+        let empty = || Chart {
             title: "empty".to_owned(),
             x: String::new(),
             y: String::new(),
@@ -242,7 +245,10 @@ mod tests {
             uprights: Vec::new(),
             diagonal: false,
         };
-        assert!(chart.svg().is_none());
-        assert_eq!(chart.figure("").into_string(), "");
+        for unit in [None, Some((0.0, 1.0))] {
+            let chart = Chart { x_range: unit, y_range: unit, ..empty() };
+            assert!(chart.svg().is_none());
+            assert_eq!(chart.figure("").into_string(), "");
+        }
     }
 }

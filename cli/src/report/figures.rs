@@ -4,7 +4,7 @@ use ceteris_shared::document::{Contrast, Report, ReportArm, Shapes, Sweep, TreeS
 use maud::{Markup, html};
 
 use super::chart::{Chart, Line, colour, px, ticks};
-use crate::render::percent;
+use crate::{output, render::percent};
 
 /// Arms that are drawn into one chart; of more, the first ones of the spec.
 pub(super) const DRAWN: usize = 8;
@@ -90,7 +90,7 @@ fn one_sweep(report: &Report, sweep: &Sweep) -> Markup {
     let mut chart = chart(title, "epoch", "difference".to_owned(), vec![together, alone]);
     (chart.whole, chart.rules) = (true, vec![0.0]);
     let shared = sweep.points.iter().filter(|point| point.same).map(|point| point.epoch).next_back();
-    let shared = shared.map(|epoch| format!(" Up to epoch {epoch} the two are the same runs.")).unwrap_or_default();
+    let shared = shared.map(|epoch| format!(" Up to epoch {epoch} the two have the same lineage.")).unwrap_or_default();
     let crossing = sweep.crossing.map(|crossing| {
         format!(
             " It is on the side on which it ends from epoch {} on ({} to {}; {:.0} % of draws end there).",
@@ -100,11 +100,7 @@ fn one_sweep(report: &Report, sweep: &Sweep) -> Markup {
             100.0 * crossing.share
         )
     });
-    let truncated = if sweep.truncated {
-        " A schedule depends on the horizon: earlier epochs are training under way, not shorter runs."
-    } else {
-        ""
-    };
+    let truncated = if sweep.truncated { " Earlier epochs are training under way, not shorter runs." } else { "" };
     chart.figure(&format!(
         "dark band: {0} % interval of each epoch; light: of all epochs together.{shared}{1}{truncated}",
         percent(1.0 - report.comparison.alpha),
@@ -234,6 +230,8 @@ pub(super) fn forest(report: &Report) -> Markup {
     let ticks = ticks(-reach, reach, 6, false);
     let ticks: Vec<f64> = ticks.into_iter().filter(|tick| tick.abs() <= reach).collect();
     let bottom = height - 42.0;
+    let one = contrasts.iter().all(|contrast| contrast.baseline == first.baseline);
+    let baseline = if one { first.baseline.as_str() } else { "the baseline of each arm" };
     let better = if first.metric.score.larger_is_better() { "better →" } else { "← better" };
     html! {
         figure.wide {
@@ -255,7 +253,7 @@ pub(super) fn forest(report: &Report) -> Markup {
                     @let middle = 8.0 + FOREST_ROW * (index as f64 + 0.5);
                     @let style = report.arms.iter().position(|arm| arm.name == contrast.arm).unwrap_or(1);
                     @let [low, high] = ends(contrast);
-                    text.name x=(px(left - 12.0)) y=(px(middle + 4.0)) text-anchor="end" { (shorten(&contrast.arm, 22)) }
+                    text.name x=(px(left - 12.0)) y=(px(middle + 4.0)) text-anchor="end" { (shorten(&contrast.arm, 22)) title { (contrast.arm) } }
                     @for pair in &contrast.difference.pairs {
                         circle.seed fill=(colour(style)) cx=(px(x(pair.difference))) cy=(px(middle + 9.0)) r="2" {}
                     }
@@ -263,7 +261,7 @@ pub(super) fn forest(report: &Report) -> Markup {
                     rect x=(px(x(contrast.difference.mean_difference) - 4.5)) y=(px(middle - 4.5)) width="9" height="9" fill=(colour(style)) {}
                 }
                 text.label x=(px((left + right) / 2.0)) y=(px(height - 6.0)) text-anchor="middle" {
-                    "difference to " (first.baseline) " · " (better)
+                    "difference to " (baseline) " · " (better)
                 }
             }
         }
@@ -306,7 +304,7 @@ pub(super) fn confusions(report: &Report, scored: &str) -> Markup {
             @for arm in comparison.arms.iter().take(DRAWN) {
                 @if let Some(matrix) = matrix(arm) {
                     table.confusion {
-                        caption { (arm.name) }
+                        caption { (arm.name) small { ", " (output::count(arm.runs.len() as u64, "seed")) " added up" } }
                         thead { tr { th { "truly" } @for class in &comparison.classes { th { "called " (class) } } } }
                         tbody {
                             @for (class, row) in comparison.classes.iter().zip(&matrix) {
@@ -340,7 +338,7 @@ pub(super) fn tree(report: &Report) -> Markup {
     let middle = |row: usize| 30.0 + row_height * row as f64;
     html! {
         figure.wide {
-            figcaption { b { "How training branches" } " for each seed: what arms have in common is trained once." }
+            figcaption { b { "How training branches" } ", for each seed." }
             svg viewBox=(format!("0 0 600 {}", count * row_height + 34.0)) role="img" aria-label="How training branches" {
                 @for tick in ticks(0.0, f64::from(last), 8, true) {
                     line.grid x1=(px(x(tick as u32))) x2=(px(x(tick as u32))) y1="6" y2=(px(count * row_height + 12.0)) {}

@@ -1,6 +1,6 @@
 //! The page: one file, nothing fetched, no script run. The first screen is the answer.
 
-use ceteris_shared::document::{FieldClass, Report};
+use ceteris_shared::document::{Declared, FieldClass, Report};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
@@ -51,10 +51,11 @@ pub(super) fn page(report: &Report) -> String {
 
 fn head(report: &Report) -> Markup {
     let comparison = &report.comparison;
-    let declared = if report.predeclared {
-        ("declared", "endpoint declared before training")
-    } else {
-        ("post-hoc", "post hoc: not the declared endpoint")
+    let declared = match report.declared {
+        Declared::BeforeTraining => ("declared", "endpoint declared before training"),
+        Declared::AfterSomeTraining => ("partly", "endpoint declared at submission, after some of the training"),
+        Declared::PostHoc => ("post-hoc", "post hoc: not the declared endpoint"),
+        Declared::Exploratory => ("post-hoc", "exploratory"),
     };
     html! {
         @if comparison.exploratory {

@@ -10,7 +10,7 @@ pub(super) fn text(report: &Report) -> String {
     if comparison.exploratory {
         text += "**EXPLORATORY: what is not comparable is shown next to each other. This is evidence of nothing.**\n\n";
     }
-    text += &report.answer.join("\n\n");
+    text += &report.answer.iter().map(|line| cell(line)).collect::<Vec<_>>().join("\n\n");
     text += "\n";
     let watermark = if comparison.exploratory { " (exploratory)" } else { "" };
     let mut part = |title: &str, grid: &Grid| {
@@ -21,7 +21,7 @@ pub(super) fn text(report: &Report) -> String {
     part("Verdicts", &tables::verdicts(report).0);
     part("Refused as not comparable", &tables::refusals(report));
     if !report.caveats.is_empty() {
-        let caveats: Vec<String> = report.caveats.iter().map(|caveat| format!("- {caveat}\n")).collect();
+        let caveats: Vec<String> = report.caveats.iter().map(|caveat| format!("- {}\n", cell(caveat))).collect();
         text += &format!("\n## Before it is believed\n\n{}", caveats.concat());
     }
     let mut part = |title: &str, grid: &Grid| {

@@ -78,8 +78,12 @@ pub struct Written {
     pub at: Epoch,
     /// Whether it compares what is not comparable.
     pub exploratory: bool,
+    /// The version that wrote it.
+    pub version: String,
     /// All of it.
     pub document: Value,
+    /// The page that it was in.
+    pub page: Option<String>,
 }
 
 impl Written {
@@ -93,6 +97,7 @@ impl Written {
             schema: String,
             experiment: ExperimentId,
             name: String,
+            version: String,
             comparison: HeadOfComparison,
         }
         #[derive(Deserialize)]
@@ -108,7 +113,19 @@ impl Written {
             return Err(format!("it is a {:?} document, and this version reads {:?}", head.schema, Report::SCHEMA));
         }
         let HeadOfComparison { at, exploratory } = head.comparison;
-        Ok(Self { experiment: head.experiment, name: head.name, at, exploratory, document })
+        let page = inside.map(|_| text.to_owned());
+        let (experiment, name, version) = (head.experiment, head.name, head.version);
+        Ok(Self { experiment, name, at, exploratory, version, document, page })
+    }
+}
+
+impl Written {
+    /// Whether the page says what the document inside says; none without a page, and where another version wrote it, whose pages look
+    /// otherwise.
+    pub fn page_is_its_documents(&self, version: &str) -> Option<bool> {
+        let page = self.page.as_ref().filter(|_| self.version == version)?;
+        let report: Report = serde_json::from_value(self.document.clone()).ok()?;
+        Some(html::page(&report) == *page)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a report says in rows: the same cells for the page and for Markdown.
 
 use ceteris_shared::document::{
-    Combination, ComparisonArm, FieldClass, PlateauState, Report, RunSpent, Spread, Uncertainty, Verdict,
+    Combination, ComparisonArm, FieldClass, MatchedSays, PlateauState, Report, RunSpent, Spread, Uncertainty, Verdict,
 };
 use serde_json::Value;
 
@@ -247,7 +247,7 @@ pub(super) fn matched(report: &Report) -> Grid {
         "baseline read at",
         "difference",
         &confidence,
-        "as at equal epochs",
+        "beside equal epochs",
     ]);
     for matched in &report.matched {
         let epochs = |[first, last]: [ceteris_shared::ids::Epoch; 2]| match (first.0, last.0) {
@@ -269,11 +269,15 @@ pub(super) fn matched(report: &Report) -> Grid {
             epochs(matched.baseline_epochs),
             format!("{} {}", matched.metric, matched.difference.map_or_else(|| "-".to_owned(), signed)),
             interval(matched.uncertainty.as_ref()),
-            match matched.agrees {
-                Some(true) => "the same".to_owned(),
-                Some(false) => "OTHERWISE".to_owned(),
-                None => "-".to_owned(),
-            },
+            match matched.says {
+                MatchedSays::Same => "the same",
+                MatchedSays::Opposite => "OPPOSITE",
+                MatchedSays::NotShown => "not shown",
+                MatchedSays::ShownHere => "shown here alone",
+                MatchedSays::NotTreated => "not yet treated",
+                MatchedSays::Unknown => "-",
+            }
+            .to_owned(),
         ]);
     }
     grid

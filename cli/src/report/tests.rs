@@ -7,7 +7,7 @@ use ceteris_shared::{
     compare::{DataSets, Outcome},
     dataset::{self, Manifest, Sample, Shard, Split},
     digest::Digest,
-    document::{Evidence, EvidenceEpoch, EvidenceRun, Ledger, PredictionFile, Timestamp},
+    document::{Evidence, EvidenceEpoch, EvidenceRun, Ledger, Metrics, PredictionFile, Timestamp},
     ids::{Epoch, ExperimentId},
     plan::{self, Pins},
     predictions::Predictions,
@@ -165,6 +165,39 @@ fn a_page_holds_the_document_and_gives_it_back() {
     let path = folder.path().join("other");
     std::fs::write(&path, "<html></html>").expect("a file");
     insta::assert_snapshot!(read(&path).unwrap_err().to_string().replace(&path.display().to_string(), "FILE"));
+}
+
+#[test]
+fn a_page_that_shows_something_else_is_found_out() {
+    let page = Form::Html.render(&small());
+    let written = Written::from_text(&page).expect("a page");
+    assert_eq!(written.page_is_its_documents("1.0.0"), Some(true));
+    assert_eq!(written.page_is_its_documents("1.0.1"), None, "another version's pages look otherwise");
+    let edited = page.replacen("is better than", "is worse than", 1);
+    assert_eq!(Written::from_text(&edited).expect("a page").page_is_its_documents("1.0.0"), Some(false));
+    let json = Written::from_text(&Form::Json.render(&small())).expect("a document");
+    assert_eq!(json.page_is_its_documents("1.0.0"), None);
+}
+
+#[test]
+fn a_report_without_curves_or_contrasts_is_a_page_all_the_same() {
+    let mut report = small();
+    report.comparison.contrasts.clear();
+    for arm in &mut report.arms {
+        arm.curves.clear();
+        arm.plateau = None;
+        // As of three classes, and of a part without positives.
+        for shapes in &mut arm.shapes {
+            (shapes.roc, shapes.precision_recall) = (None, None);
+        }
+    }
+    assert!(Form::Html.render(&report).contains("<h2>Scores</h2>"));
+    report.arms.iter_mut().for_each(|arm| arm.shapes.clear());
+    report.tree.clear();
+    report.comparison.arms.iter_mut().flat_map(|arm| &mut arm.runs).for_each(|run| run.metrics = Metrics::default());
+    assert!(!Form::Html.render(&report).contains("<h2>Thresholds</h2>"));
+    Form::Markdown.render(&report);
+    Form::Csv.render(&report);
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Service {
         at: Epoch,
         data: Arc<DataSets>,
     ) -> Result<RunFacts, Error> {
-        let reading = match compare::files_to_read(run, at, evidence.spec.budget.epochs)? {
+        let reading = match compare::files_to_read(evidence, run, at)? {
             None => Reading::default(),
             Some((_, wanted)) => {
                 let mut files = HashMap::new();

@@ -11,7 +11,7 @@ use ceteris_shared::{
     plan::PlannedRun,
     trainer::Scored,
 };
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use super::{Error, Service, moment, verify::refuse_verification, view, view::Known};
 use crate::store::{CommittedRecord, ExperimentRecord, SeriesQuery};
@@ -35,7 +35,7 @@ impl Service {
 
     /// The evidence without what workers measured and without earlier looks: what a comparison needs.
     pub(super) async fn evidence_of(&self, known: &Known) -> Result<Evidence, Error> {
-        let frozen = self.frozen(known).await;
+        let frozen = self.frozen(known).await?;
         let ExperimentRecord { id, spec, pins, plan, submitted_at, .. } = &known.experiment;
         let mut environments: Vec<Environment> = Vec::new();
         let mut index = |environment: &Environment| match environments.iter().position(|known| known == environment) {
@@ -82,20 +82,23 @@ impl Service {
 
     /// What was frozen in the first and in the last epoch of each stage, by the checkpoint's manifest. Of checkpoints that are gone or
     /// damaged nothing is known, and that is no error here: `verify run` and `storage check` say what is wrong with them.
-    async fn frozen(&self, known: &Known) -> HashMap<Digest, Digest> {
+    async fn frozen(&self, known: &Known) -> Result<HashMap<Digest, Digest>, Error> {
         let wanted: BTreeSet<Digest> =
             known.experiment.plan.runs.iter().flat_map(|run| edges_of_stages(known, run)).collect();
         let read = |digest: Digest| async move {
-            let bytes = self.blobs.get_bytes(&digest, MAX_MANIFEST_BYTES).await.ok()?;
-            let manifest = Manifest::from_bytes(&bytes).ok()?;
-            let frozen = manifest.parts.iter().find(|part| part.role == Role::Frozen)?;
-            Some((digest, frozen.digest))
+            let bytes = match self.blobs.get_bytes(&digest, MAX_MANIFEST_BYTES).await {
+                Ok(bytes) => bytes,
+                // A store that is away is no checkpoint that is gone.
+                Err(error) if error.is_transient() => return Err(Error::from(error)),
+                Err(_) => return Ok(None),
+            };
+            let manifest = Manifest::from_bytes(&bytes).ok();
+            let part = manifest.and_then(|manifest| manifest.parts.into_iter().find(|part| part.role == Role::Frozen));
+            Ok(part.map(|part| (digest, part.digest)))
         };
-        futures::stream::iter(wanted.into_iter().map(read))
-            .buffer_unordered(READS)
-            .filter_map(std::future::ready)
-            .collect()
-            .await
+        let read = futures::stream::iter(wanted.into_iter().map(read)).buffer_unordered(READS);
+        let found: Vec<Option<(Digest, Digest)>> = read.try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Experiments on the same test split whose first look at it came before this one was submitted.

@@ -133,7 +133,7 @@ pub enum Error {
     #[error("the predictions on {place} are not usable: {cause}")]
     Predictions { place: String, cause: crate::stats::Error },
     #[error("epoch {epoch} of run {run} was committed without its predictions on {what}")]
-    Unpredicted { run: RunId, epoch: Epoch, what: &'static str },
+    Unpredicted { run: RunId, epoch: Epoch, what: String },
     #[error("there are predictions on {0:?}, which the experiment does not name")]
     UnknownExternal(String),
     #[error(transparent)]

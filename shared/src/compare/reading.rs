@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{Error, Patients, Predicted, label, metric_to_read, score};
 use crate::{
     dataset::{Manifest, Split},
-    document::{EvidenceRun, Metrics, PredictionFile},
+    document::{Evidence, EvidenceRun, Metrics, PredictionFile},
     ids::Epoch,
     predictions::Predictions,
     report::Attributes,
@@ -66,30 +66,34 @@ impl DataSets {
 ///
 /// # Errors
 /// When predictions are not there that every such epoch has.
-pub fn files_to_read(
-    run: &EvidenceRun,
+pub fn files_to_read<'a>(
+    evidence: &Evidence,
+    run: &'a EvidenceRun,
     at: Epoch,
-    budget: u32,
-) -> Result<Option<(Epoch, Vec<&PredictionFile>)>, Error> {
+) -> Result<Option<(Epoch, Vec<&'a PredictionFile>)>, Error> {
     let epoch = Epoch(at.0.min(u32::try_from(run.epochs.len()).unwrap_or(u32::MAX)));
     let Some(committed) = epoch.0.checked_sub(1).and_then(|index| run.epochs.get(index as usize)) else {
         return Ok(None);
     };
-    let endpoint = epoch.0 == budget;
-    let wanted = |file: &&PredictionFile| match &file.scored {
-        Scored::Split(Split::Val) => true,
-        Scored::Split(Split::Test) | Scored::External(_) => endpoint,
-        Scored::Split(Split::Train) => false,
-    };
-    let files: Vec<&PredictionFile> = committed.predictions.iter().filter(wanted).collect();
-    let missing = |split| !files.iter().any(|file| file.scored == Scored::Split(split));
-    let what = match (missing(Split::Val), endpoint && missing(Split::Test)) {
-        (false, false) => return Ok(Some((epoch, files))),
-        (true, false) => "val",
-        (false, true) => "test",
-        (true, true) => "val and test",
-    };
-    Err(Error::Unpredicted { run: run.run, epoch, what })
+    let endpoint = epoch.0 == evidence.spec.budget.epochs;
+    let mut expected = vec![Scored::Split(Split::Val)];
+    if endpoint {
+        expected.push(Scored::Split(Split::Test));
+        expected.extend(evidence.pins.external.iter().map(|(name, _)| Scored::External(name.clone())));
+    }
+    let find = |scored: &Scored| committed.predictions.iter().find(|file| file.scored == *scored);
+    let missing: Vec<String> = expected
+        .iter()
+        .filter(|scored| find(scored).is_none())
+        .map(|scored| match scored {
+            Scored::Split(split) => split.to_string(),
+            Scored::External(name) => name.clone(),
+        })
+        .collect();
+    if !missing.is_empty() {
+        return Err(Error::Unpredicted { run: run.run, epoch, what: missing.join(" and ") });
+    }
+    Ok(Some((epoch, expected.iter().filter_map(find).collect())))
 }
 
 /// What one run says at an epoch.

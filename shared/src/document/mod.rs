@@ -44,9 +44,9 @@ pub use models::{
 pub use plan::{PinState, Pinned, Plan, PlanArm, PlanContrast, Unresolved};
 pub use predictions::{PredictedRun, PredictionFile, PredictionFiles};
 pub use report::{
-    Band, ChecklistItem, Chosen, Combination, Crossing, Curve, CurvePoint, DataSummary, Ensemble, ExternalDrop, Field,
-    FieldClass, Matched, Plateau, PlateauState, Reliability, Report, ReportArm, Shapes, SplitSummary,
-    SubgroupDifference, Sweep, SweepPoint, ThresholdStudy, TreeSegment,
+    Band, ChecklistItem, Chosen, Combination, Crossing, Curve, CurvePoint, DataSummary, Declared, Ensemble,
+    ExternalDrop, Field, FieldClass, Matched, MatchedSays, Plateau, PlateauState, Reliability, Report, ReportArm,
+    Shapes, SplitSummary, SubgroupDifference, Sweep, SweepPoint, ThresholdStudy, TreeSegment,
 };
 
 /// A read-out with a schema name.

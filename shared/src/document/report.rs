@@ -26,8 +26,8 @@ pub struct Report {
     pub version: String,
     /// Digest of the evidence document that the numbers were computed from.
     pub evidence: Digest,
-    /// Whether what is read is what was declared before training: the endpoint, and not an earlier epoch.
-    pub predeclared: bool,
+    /// Whether what is read is what was declared, and when that was.
+    pub declared: Declared,
     /// The answer, a sentence each.
     pub answer: Vec<String>,
     /// What has to be known before anything is believed, a sentence each.
@@ -62,6 +62,20 @@ pub struct Report {
     pub checklist: Vec<ChecklistItem>,
 }
 
+/// When what is read was declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Declared {
+    /// The endpoint is read, which was fixed before anything was trained.
+    BeforeTraining,
+    /// The endpoint is read; when it was fixed some of its epochs had been trained by earlier experiments.
+    AfterSomeTraining,
+    /// Something else is read than the endpoint.
+    PostHoc,
+    /// What is not comparable is shown.
+    Exploratory,
+}
+
 /// A data set, as far as a reader has to know it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataSummary {
@@ -77,8 +91,12 @@ pub struct DataSummary {
     pub external: bool,
     /// Its classes.
     pub classes: Vec<String>,
-    /// Its parts that have samples.
+    /// Its parts.
     pub splits: Vec<SplitSummary>,
+    /// Patients that are in more than one of its parts.
+    pub patients_in_two_parts: u64,
+    /// Samples of val, test or external data whose pixels are those of a sample in another part or in the experiment's own data.
+    pub pixels_in_two_parts: u64,
 }
 
 /// A part of a data set.
@@ -308,6 +326,8 @@ pub struct ExternalDrop {
     pub internal: f64,
     /// Mean over seeds on the external data.
     pub external: f64,
+    /// Where the score on the external data lies, over seeds and its patients; null where nothing varies.
+    pub external_interval: Option<[f64; 2]>,
     /// `external - internal`.
     pub difference: f64,
     /// How sure the difference is, over seeds and both sets of patients; null where nothing varies.
@@ -323,7 +343,8 @@ pub struct Sweep {
     pub arm: String,
     /// What is compared: on val.
     pub metric: Metric,
-    /// Whether a schedule of either arm depends on the horizon: then a run that is read early is not a shorter run.
+    /// Whether a run that is read early is not a shorter run: a schedule of either arm depends on the horizon, or an arm has several
+    /// stages, which a smaller budget would have been divided into otherwise.
     pub truncated: bool,
     /// In the order of epochs.
     pub points: Vec<SweepPoint>,
@@ -379,9 +400,26 @@ pub struct Matched {
     pub difference: Option<f64>,
     /// How sure it is; null where nothing varies.
     pub uncertainty: Option<Uncertainty>,
-    /// Whether its interval says the same as at equal epochs on val: above 0, below 0, or neither. Null where one of them has no
-    /// interval.
-    pub agrees: Option<bool>,
+    /// What its interval says beside the one at equal epochs on val.
+    pub says: MatchedSays,
+}
+
+/// What a contrast at another equality says beside the one at equal epochs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchedSays {
+    /// Both intervals are above 0, both below, or both include it.
+    Same,
+    /// One is above 0 and the other below.
+    Opposite,
+    /// It includes 0, and the one at equal epochs does not.
+    NotShown,
+    /// It leaves 0 out, and the one at equal epochs does not.
+    ShownHere,
+    /// Where the arm is read it is still the same as the baseline: it had not come to what it does differently.
+    NotTreated,
+    /// One of them has no interval.
+    Unknown,
 }
 
 /// A setting and what it is in this experiment.

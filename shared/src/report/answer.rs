@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     compare::number,
-    document::{Contrast, Evidence, PlateauState, Refusal, Report, Verdict},
+    document::{Contrast, Declared, Evidence, MatchedSays, PlateauState, Refusal, Report, ReportArm, Verdict},
     spec::{Correction, Score},
 };
 
@@ -32,32 +32,28 @@ pub(super) fn answer(report: &Report) -> Vec<String> {
     sentences
 }
 
-/// A sentence for each axis on which a contrast looks otherwise than at equal epochs.
+/// A sentence for each axis on which contrasts look otherwise than at equal epochs.
 fn other_axes(report: &Report) -> Vec<String> {
-    let mut by_axis: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for matched in report.matched.iter().filter(|matched| matched.agrees == Some(false)) {
-        let sweep =
-            report.sweeps.iter().find(|sweep| (&sweep.baseline, &sweep.arm) == (&matched.baseline, &matched.arm));
-        let at_equal_epochs = sweep.and_then(|sweep| sweep.points.last()?.difference);
-        let told = |difference: Option<f64>| difference.map_or_else(|| "undefined".to_owned(), signed);
-        by_axis.entry(&matched.axis).or_default().push(format!(
-            "{} against {} ({} {} instead of {})",
-            matched.arm,
-            matched.baseline,
-            matched.metric,
-            told(matched.difference),
-            told(at_equal_epochs)
-        ));
+    let mut by_axis: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    for matched in &report.matched {
+        let said = match matched.says {
+            MatchedSays::Opposite => "on the other side than at equal epochs",
+            MatchedSays::NotShown => "not shown any more",
+            MatchedSays::ShownHere => "shown, and not at equal epochs",
+            MatchedSays::NotTreated => "none: by then the arm had only done what the baseline does",
+            MatchedSays::Same | MatchedSays::Unknown => continue,
+        };
+        let told = matched.difference.map_or_else(|| "undefined".to_owned(), signed);
+        let contrast = format!("{} against {} ({} {told})", matched.arm, matched.baseline, matched.metric);
+        by_axis.entry((&matched.axis, said)).or_default().push(contrast);
     }
-    let sentence = |(axis, mut told): (&str, Vec<String>)| {
+    let sentence = |((axis, said), mut told): ((&str, &str), Vec<String>)| {
         let more = told.len().saturating_sub(MOST_TOLD);
         told.truncate(MOST_TOLD);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let machines = if axis == "seconds" { " of the machines that trained" } else { "" };
         let told = told.join(", ");
-        format!(
-            "Equal {axis}{machines} say otherwise than equal epochs about {told}{more}: what is held equal decides."
-        )
+        format!("At equal {axis}{machines} instead of equal epochs, a difference on val is {said}: {told}{more}.")
     };
     by_axis.into_iter().map(sentence).collect()
 }
@@ -142,50 +138,97 @@ fn rests_on(report: &Report) -> String {
         (Correction::Holm, 2..) => ", corrected over the contrasts (Holm)",
         (Correction::Holm | Correction::None, _) => "",
     };
-    let declared = if report.predeclared {
-        "the endpoint was fixed before anything was trained"
-    } else {
-        "this is not the endpoint that was fixed before training, so it is post hoc"
+    let seeds = if seeds == 1 { "one seed".to_owned() } else { format!("{seeds} seeds") };
+    let declared = match report.declared {
+        Declared::BeforeTraining => "the endpoint was fixed before anything was trained".to_owned(),
+        Declared::AfterSomeTraining => match report.ledger.reused.epochs {
+            0 => "the endpoint was fixed at submission, when other experiments had been looked at".to_owned(),
+            reused => format!(
+                "the endpoint was fixed at submission, when {reused} of the epochs had been trained by earlier experiments"
+            ),
+        },
+        Declared::PostHoc => "this is an earlier epoch than the endpoint that was fixed, so it is post hoc".to_owned(),
+        Declared::Exploratory => {
+            return format!(
+                "That rests on {seeds} a side{patients}; what else differs is listed below, so none of it is evidence."
+            );
+        }
     };
     format!(
-        "That rests on {} a side{patients}{family}; all arms spent the same epochs on the same data, paired by seed, and {declared}.",
-        if seeds == 1 { "one seed".to_owned() } else { format!("{seeds} seeds") },
+        "That rests on {seeds} a side{patients}{family}; all arms spent the same epochs on the same data, paired by seed, and {declared}."
     )
 }
 
-/// External data on which arms do not rank better than chance.
+/// External data on which arms are not shown to rank better than chance, where they are judged on the area under the ROC curve.
 fn at_chance(report: &Report) -> Vec<String> {
-    let mut by_data: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut by_data: BTreeMap<(&str, bool), Vec<String>> = BTreeMap::new();
     for arm in &report.arms {
-        for drop in arm.external.iter().filter(|drop| drop.score == Score::Auc.name() && drop.external <= 0.5) {
-            by_data.entry(&drop.name).or_default().push(format!("{} {}", arm.name, number(drop.external)));
+        for drop in arm.external.iter().filter(|drop| drop.score == Score::Auc.name()) {
+            let Some([low, high]) = drop.external_interval.filter(|[low, _]| *low <= 0.5) else { continue };
+            let told = format!("{} {}, interval {} to {}", arm.name, number(drop.external), number(low), number(high));
+            by_data.entry((&drop.name, high < 0.5)).or_default().push(told);
         }
     }
-    let told = |(data, arms): (&str, Vec<String>)| {
-        format!(
-            "On {data} the area under the ROC curve is that of chance or less ({}): what was learned does not carry over.",
-            arms.join(", ")
-        )
+    let told = |((data, worse), arms): ((&str, bool), Vec<String>)| {
+        let said = if worse { "worse than chance" } else { "not shown to be better than chance" };
+        format!("On {data} the area under the ROC curve is {said}: {}.", arms.join("; "))
     };
     by_data.into_iter().map(told).collect()
 }
 
-/// What qualifies the answer.
-pub(super) fn caveats(report: &Report, evidence: &Evidence) -> Vec<String> {
-    let mut caveats = Vec::new();
-    let moving: Vec<&str> = report
-        .arms
-        .iter()
-        .filter(|arm| arm.plateau.is_some_and(|plateau| plateau.state == PlateauState::StillImproving))
-        .map(|arm| arm.name.as_str())
-        .collect();
+/// What was learned from where it should not have been.
+fn leaks(report: &Report) -> Vec<String> {
+    let mut told = Vec::new();
+    for data in &report.data {
+        if data.patients_in_two_parts > 0 {
+            told.push(format!(
+                "{} of the patients of {} are in more than one of its parts, so what is measured on one part may have been learned by \
+                 heart from another.",
+                data.patients_in_two_parts, data.name
+            ));
+        }
+        if data.pixels_in_two_parts > 0 {
+            told.push(format!(
+                "{} of the images of {} that are scored have the same pixels as one in another part.",
+                data.pixels_in_two_parts, data.name
+            ));
+        }
+    }
+    told
+}
+
+/// Arms that still moved where they are read, and arms of which that cannot be told.
+fn still_moving(report: &Report) -> Vec<String> {
+    let names = |of: &dyn Fn(&ReportArm) -> bool| -> Vec<&str> {
+        report.arms.iter().filter(|arm| of(arm)).map(|arm| arm.name.as_str()).collect()
+    };
+    let when = match report.comparison.truncated {
+        true => format!("at epoch {}, where they are read", report.comparison.at),
+        false => "when the budget ended".to_owned(),
+    };
+    let improving = |arm: &ReportArm| arm.plateau.is_some_and(|plateau| plateau.state == PlateauState::StillImproving);
+    let moving = names(&improving);
+    let unknown = names(&|arm| arm.plateau.is_none() && !arm.curves.is_empty());
+    let mut told = Vec::new();
     if !moving.is_empty() {
-        let (verb, noun) = if moving.len() == 1 { ("was", "its budget") } else { ("were", "their budget") };
-        caveats.push(format!(
-            "{} {verb} still improving on val when {noun} ended: with more epochs the ranking may change.",
+        told.push(format!(
+            "Still improving on val {when}: {}. With more epochs the ranking may change.",
             moving.join(", ")
         ));
     }
+    if !unknown.is_empty() {
+        told.push(format!(
+            "Whether these were still improving {when} cannot be told, because their last stage has fewer than three epochs: {}.",
+            unknown.join(", ")
+        ));
+    }
+    told
+}
+
+/// What qualifies the answer.
+pub(super) fn caveats(report: &Report, evidence: &Evidence) -> Vec<String> {
+    let mut caveats = still_moving(report);
+    caveats.extend(leaks(report));
     caveats.extend(at_chance(report));
     match evidence.earlier_looks.len() {
         0 => {}
@@ -223,9 +266,14 @@ pub(super) fn caveats(report: &Report, evidence: &Evidence) -> Vec<String> {
     }
     if report.sweeps.iter().any(|sweep| sweep.truncated) {
         caveats.push(
-            "A schedule depends on the horizon, so runs that are read before their end are not shorter runs: the curves and the budget \
-             sweep show training under way, not what a smaller budget would have given."
+            "A run that is read before its end is not a shorter run here, because arms have several stages or a schedule that depends on \
+             the horizon: curves and contrasts of earlier epochs show training under way, not what a smaller budget would have given."
                 .to_owned(),
+        );
+    }
+    if !evidence.pins.inherited.is_empty() {
+        caveats.push(
+            "All runs go on from one trained state, so what would have varied before it is in no interval.".to_owned(),
         );
     }
     if report.environments.len() > 1 {

@@ -40,14 +40,7 @@ pub(super) fn checklist(report: &Report, evidence: &Evidence) -> Vec<ChecklistIt
                 report.environments.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             ),
         ),
-        answered(
-            &[CLAIM],
-            "How the final model was chosen",
-            format!(
-                "after the last epoch of the budget ({}), fixed before training; no epoch was chosen",
-                comparison.budget
-            ),
-        ),
+        answered(&[CLAIM], "How the final model was chosen", chosen_how(report)),
         answered(&[CLAIM, TRIPOD], "Metrics of performance", metrics(report)),
         answered(&[CLAIM, TRIPOD], "Statistical uncertainty and tests", statistics(report)),
         answered(&[CLAIM, TRIPOD], "Decision threshold", threshold(&spec.endpoint.threshold)),
@@ -99,13 +92,12 @@ fn preprocessing(report: &Report) -> String {
 
 fn parts(report: &Report) -> String {
     let Some(data) = report.data.first() else { return String::new() };
-    let grouped = data.splits.iter().all(|split| split.patients.is_some());
-    let level = if grouped {
-        "patients are known of all images; import refuses or names a patient in two parts"
-    } else {
-        "images; patients are not known of all of them"
+    let level = match (data.splits.iter().all(|split| split.patients.is_some()), data.patients_in_two_parts) {
+        (true, 0) => "patients, none of whom is in two parts".to_owned(),
+        (true, count) => format!("images; {count} patients are in more than one part"),
+        (false, _) => "images; patients are not known of all of them".to_owned(),
     };
-    format!("fixed at import, part of the data set's digest; level: {level}")
+    format!("fixed at import, part of the data set's digest; disjoint level: {level}")
 }
 
 fn sizes(report: &Report) -> String {
@@ -179,9 +171,21 @@ fn threshold(rule: &Threshold) -> String {
     }
 }
 
+fn chosen_how(report: &Report) -> String {
+    let comparison = &report.comparison;
+    if comparison.truncated {
+        format!("read after epoch {} of {}, before the endpoint: post hoc", comparison.at, comparison.budget)
+    } else {
+        format!("after the last epoch of the budget ({}), fixed at submission; no epoch was chosen", comparison.budget)
+    }
+}
+
 fn tested(report: &Report) -> String {
+    if report.comparison.truncated {
+        return "neither: this is a look before the endpoint, on val alone".to_owned();
+    }
     let external: Vec<&str> = report.data.iter().filter(|data| data.external).map(|data| data.name.as_str()).collect();
     let external =
         if external.is_empty() { "no external data".to_owned() } else { format!("external: {}", external.join(", ")) };
-    format!("internal: test; {external}; both scored once, after the last epoch")
+    format!("internal: test; {external}; both scored after the last epoch alone")
 }

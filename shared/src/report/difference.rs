@@ -24,8 +24,8 @@ pub struct Differences {
     pub found: Vec<NumberDifference>,
     /// How many values were held against each other.
     pub compared: u64,
-    /// How many fields were computed that the document does not have: an older version did not write them.
-    pub unsaid: u64,
+    /// Fields that were computed and that the document does not have.
+    pub unsaid: Vec<String>,
 }
 
 /// Holds what `said` says against what was computed. What is under one of the `except` keys at the top is not looked at.
@@ -46,10 +46,10 @@ impl Differences {
     fn look(&mut self, path: String, said: &Value, computed: &Value) {
         match (said, computed) {
             (Value::Object(said), Value::Object(computed)) => {
-                self.unsaid += computed.keys().filter(|key| !said.contains_key(*key)).count() as u64;
+                let under = |key: &String| if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                self.unsaid.extend(computed.keys().filter(|key| !said.contains_key(*key)).map(under));
                 for (key, said) in said {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    self.look(path, said, computed.get(key).unwrap_or(&Value::Null));
+                    self.look(under(key), said, computed.get(key).unwrap_or(&Value::Null));
                 }
             }
             (Value::Array(said), Value::Array(computed)) => {
@@ -91,9 +91,9 @@ mod tests {
             json!({ "version": "1", "arms": [{ "auc": 0.5, "name": "a" }, { "auc": null }], "more": { "x": 1 } });
         let same = json!({ "version": "2", "arms": [{ "auc": 0.500_000_000_000_1, "name": "a" }, { "auc": null }], "more": { "x": 1 } });
         let compared = differences(&same, &computed, &["version"]);
-        assert_eq!(compared, Differences { found: Vec::new(), compared: 4, unsaid: 0 });
+        assert_eq!(compared, Differences { found: Vec::new(), compared: 4, unsaid: Vec::new() });
         let other = json!({ "arms": [{ "auc": 0.500_001, "name": "b" }, { "auc": 1 }, 7], "less": 1 });
         assert_eq!(paths(&other, &computed), ["arms[0].auc", "arms[0].name", "arms[1].auc", "arms[2]", "less"]);
-        assert_eq!(differences(&other, &computed, &["version"]).unsaid, 1, "what an older version did not write");
+        assert_eq!(differences(&other, &computed, &["version"]).unsaid, ["more"], "what it leaves out");
     }
 }

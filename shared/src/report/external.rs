@@ -3,7 +3,7 @@
 use super::Facts;
 use crate::{
     document::{Evidence, ExternalDrop, Uncertainty},
-    stats::{Influence, crossed_over},
+    stats::{Influence, crossed, crossed_over},
 };
 
 /// The drop from test to each external data set, over the seeds that have both. The two sets of patients are drawn independently, the
@@ -40,6 +40,11 @@ fn drop_of(evidence: &Evidence, name: &str, runs: &[&Facts]) -> Option<ExternalD
         score: score.name().to_owned(),
         internal: mean(|values| values.0),
         external: mean(|values| values.1),
+        external_interval: external
+            .as_ref()
+            .and_then(|influences| crossed(&values.iter().map(|values| values.1).collect::<Vec<_>>(), influences))
+            .filter(|estimate| estimate.standard_error > 0.0)
+            .map(|estimate| estimate.interval(1.0 - evidence.spec.compare.alpha)),
         difference: mean(|values| values.1 - values.0),
         uncertainty: estimate.map(|estimate| Uncertainty::of(&estimate, evidence.spec.compare.alpha, patients)),
     })

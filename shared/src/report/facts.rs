@@ -1,8 +1,10 @@
 //! What a report repeats from the evidence: what runs spent, and what the data sets are.
 
+use std::collections::{BTreeSet, HashMap};
+
 use crate::{
     compare::DataSets,
-    dataset::{Manifest, Split},
+    dataset::{Manifest, Sample, Split},
     digest::Digest,
     document::{DataSummary, Evidence, EvidenceRun, RunSpent, SplitSummary},
     ids::Epoch,
@@ -24,6 +26,30 @@ pub(super) fn mean_spent<'a>(runs: impl Iterator<Item = &'a EvidenceRun>, at: Ep
         samples: all.samples / u64::from(count),
         seconds: all.seconds / f64::from(count),
     }
+}
+
+/// Patients with samples in more than one split.
+fn patients_in_two_parts(manifest: &Manifest, external: bool) -> u64 {
+    let mut parts: HashMap<&str, BTreeSet<Split>> = HashMap::new();
+    for sample in &manifest.samples {
+        if let Some(patient) = &sample.patient {
+            parts.entry(patient).or_default().insert(sample.split);
+        }
+    }
+    if external { 0 } else { parts.values().filter(|parts| parts.len() > 1).count() as u64 }
+}
+
+/// Samples that are scored whose pixels are those of a sample that is trained on, or that another part is chosen on.
+fn pixels_in_two_parts(manifest: &Manifest, external: bool, own: &Manifest) -> u64 {
+    let mut parts: HashMap<Digest, BTreeSet<Split>> = HashMap::new();
+    for sample in &own.samples {
+        parts.entry(sample.pixels).or_default().insert(sample.split);
+    }
+    let elsewhere = |sample: &Sample| {
+        let of = parts.get(&sample.pixels);
+        if external { of.is_some() } else { sample.split != Split::Train && of.is_some_and(|parts| parts.len() > 1) }
+    };
+    manifest.samples.iter().filter(|sample| elsewhere(sample)).count() as u64
 }
 
 /// The experiment's own data set, then the external ones.
@@ -48,6 +74,8 @@ pub(super) fn data_summaries(evidence: &Evidence, data: &DataSets) -> Vec<DataSu
             external,
             classes: manifest.classes.clone(),
             splits,
+            patients_in_two_parts: patients_in_two_parts(manifest, external),
+            pixels_in_two_parts: pixels_in_two_parts(manifest, external, &data.own),
         }
     };
     let own = evidence.pins.dataset.map(|digest| summary(&evidence.spec.data.dataset, digest, &data.own, false));

@@ -1,9 +1,9 @@
 //! Contrasts where something else than epochs is made equal. Runs are read at epochs that were evaluated, never between them: at the last
 //! one by which a run had spent no more than the amount.
 
-use super::{Facts, Told};
+use super::Facts;
 use crate::{
-    document::{EvidenceRun, Matched, Uncertainty},
+    document::{EvidenceRun, Matched, MatchedSays, Uncertainty},
     ids::Epoch,
     spec::Metric,
     stats::{Influence, crossed},
@@ -69,16 +69,18 @@ pub(super) struct Match {
 }
 
 impl Match {
-    pub(super) fn of(axis: Axis, baseline: Costed<'_>, arm: Costed<'_>, told: &Told) -> Self {
-        let all = |run: Costed<'_>| run.course(axis).last().map_or(0.0, |(_, sum)| sum);
-        let amount = all(baseline).min(all(arm));
+    /// Of what was spent up to epoch `at`.
+    pub(super) fn of(axis: Axis, baseline: Costed<'_>, arm: Costed<'_>, at: Epoch) -> Self {
+        let course = |run: Costed<'_>| run.course(axis).take_while(|(epoch, _)| *epoch <= at).collect::<Vec<_>>();
+        let (baseline, arm) = (course(baseline), course(arm));
+        let all = |course: &[(Epoch, f64)]| course.last().map_or(0.0, |(_, sum)| *sum);
+        let amount = all(&baseline).min(all(&arm));
         // Sums in another order than the amount's must not lose the last epoch.
         let within = amount * (1.0 + 1e-12);
-        let last = |run: Costed<'_>| {
-            let reached = run.course(axis).take_while(|(_, sum)| *sum <= within);
-            reached.map(|(epoch, _)| epoch).filter(|epoch| told.epochs.contains(epoch)).last()
+        let last = |course: &[(Epoch, f64)]| {
+            course.iter().take_while(|(_, sum)| *sum <= within).last().map(|(epoch, _)| *epoch)
         };
-        Self { amount, baseline: last(baseline), arm: last(arm) }
+        Self { amount, baseline: last(&baseline), arm: last(&arm) }
     }
 }
 
@@ -90,6 +92,7 @@ pub(super) fn matched(
     names: (&str, &str),
     pairs: &[(Match, Option<(&Facts, &Facts)>)],
     at_equal_epochs: Option<[f64; 2]>,
+    untreated: bool,
 ) -> Option<Matched> {
     let range = |epoch: fn(&Match) -> Option<Epoch>| {
         let epochs: Vec<Epoch> = pairs.iter().map(|(found, _)| epoch(found).unwrap_or_default()).collect();
@@ -106,7 +109,14 @@ pub(super) fn matched(
     let estimate = estimate.filter(|estimate| estimate.standard_error > 0.0);
     let uncertainty = estimate.as_ref().map(|estimate| Uncertainty::of(estimate, alpha, patients as u64));
     let side = |[low, high]: [f64; 2]| if low > 0.0 { 1 } else { -i32::from(high < 0.0) };
-    let sides = uncertainty.as_ref().map(|known| side(known.interval)).zip(at_equal_epochs.map(side));
+    let says = match (uncertainty.as_ref().map(|known| side(known.interval)), at_equal_epochs.map(side)) {
+        _ if untreated => MatchedSays::NotTreated,
+        (Some(here), Some(there)) if here == there => MatchedSays::Same,
+        (Some(here), Some(there)) if here * there < 0 => MatchedSays::Opposite,
+        (Some(0), Some(_)) => MatchedSays::NotShown,
+        (Some(_), Some(_)) => MatchedSays::ShownHere,
+        (None, _) | (_, None) => MatchedSays::Unknown,
+    };
     Some(Matched {
         axis: axis.name().to_owned(),
         baseline: names.0.to_owned(),
@@ -117,6 +127,6 @@ pub(super) fn matched(
         arm_epochs: range(|found| found.arm)?,
         difference: differences.map(|all| all.iter().sum::<f64>() / all.len() as f64),
         uncertainty,
-        agrees: sides.map(|(here, at_equal_epochs)| here == at_equal_epochs),
+        says,
     })
 }

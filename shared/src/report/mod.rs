@@ -37,7 +37,9 @@ use crate::{
     compare::{self, ArmPair, DataSets, Input, Predicted, Reading, RunFacts},
     dataset::Split,
     digest::Digest,
-    document::{CurvePoint, Document, Evidence, EvidenceRun, Metrics, PredictionFile, Report, ReportArm, Sweep},
+    document::{
+        CurvePoint, Declared, Document, Evidence, EvidenceRun, Metrics, PredictionFile, Report, ReportArm, Sweep,
+    },
     flops,
     ids::{Epoch, RunId},
     lineage::LineageKey,
@@ -236,7 +238,7 @@ impl<'a> Builder<'a> {
             let run =
                 |index: usize| Costed { run: &self.evidence.runs[index], flops: &flops[self.plan.runs[index].arm] };
             let of_axis = |axis| -> Vec<Match> {
-                seeds.iter().map(|&(baseline, arm)| Match::of(axis, run(baseline), run(arm), &self.told)).collect()
+                seeds.iter().map(|&(baseline, arm)| Match::of(axis, run(baseline), run(arm), self.at)).collect()
             };
             let of_axes: Vec<Vec<Match>> = AXES.map(of_axis).into();
             for (found, &(baseline, arm)) in of_axes.iter().flat_map(|found| found.iter().zip(&seeds)) {
@@ -275,9 +277,10 @@ impl<'a> Builder<'a> {
         seeds.iter().all(|&(baseline, arm)| key(baseline).is_some() && key(baseline) == key(arm))
     }
 
-    /// The epochs to add, in their order.
+    /// The epochs to add, in their order: those that are told, and those at which something else than epochs is equal.
     pub fn epochs(&self) -> Vec<Epoch> {
-        self.told.epochs.clone()
+        let matched = self.to_keep.iter().map(|(_, epoch)| *epoch);
+        self.told.epochs.iter().copied().chain(matched).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// What reads runs after `epoch`.
@@ -295,11 +298,13 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// When predictions are not there that every epoch has.
     pub fn wanted(&self, epoch: Epoch) -> Result<Vec<Wanted<'a>>, Error> {
-        let budget = self.evidence.spec.budget.epochs;
         let mut wanted: BTreeMap<Vec<Digest>, Wanted<'a>> = BTreeMap::new();
         for (index, run) in self.evidence.runs.iter().enumerate() {
-            let Some((read, files)) = compare::files_to_read(run, epoch, budget)? else { continue };
+            let Some((read, files)) = compare::files_to_read(self.evidence, run, epoch)? else { continue };
             if read != epoch && epoch != self.at {
+                continue;
+            }
+            if !self.told.epochs.contains(&epoch) && !self.to_keep.contains(&(index, epoch)) {
                 continue;
             }
             let key = files.iter().map(|file| file.digest).collect();
@@ -312,6 +317,12 @@ impl<'a> Builder<'a> {
     pub fn add(&mut self, epoch: Epoch, read: &BTreeMap<usize, Arc<Facts>>) {
         let there = |run: &usize| self.evidence.runs[*run].epochs.len() >= epoch.0 as usize;
         let of_epoch = |run: usize| read.get(&run).filter(|_| there(&run));
+        for run in (0..self.plan.runs.len()).filter(|run| self.to_keep.contains(&(*run, epoch))) {
+            self.kept.extend(of_epoch(run).map(|facts| ((run, epoch), facts.clone())));
+        }
+        if !self.told.epochs.contains(&epoch) {
+            return;
+        }
         for (arm, points) in self.points.iter_mut().enumerate() {
             let runs = (0..self.plan.runs.len()).filter(|&run| self.plan.runs[run].arm == arm);
             let scores: Vec<_> = runs.filter_map(|run| of_epoch(run)?.reading.metrics.val.as_ref()).collect();
@@ -323,9 +334,6 @@ impl<'a> Builder<'a> {
             let Some(facts) = of_epoch(run) else { continue };
             if let Some(window) = &self.windows[self.plan.runs[run].arm] {
                 self.slopes[run].add(window, epoch, facts);
-            }
-            if self.to_keep.contains(&(run, epoch)) {
-                self.kept.insert((run, epoch), facts.clone());
             }
         }
         for contrast in 0..self.pairs.len() {
@@ -363,13 +371,13 @@ impl<'a> Builder<'a> {
         })?;
         let arms = (0..self.plan.arms.len()).map(|arm| self.arm(arm, last)).collect();
         let sweeps = (0..self.pairs.len()).map(|contrast| self.sweep(contrast)).collect();
-        let mut report = Report {
+        let report = Report {
             experiment: self.evidence.experiment,
             name: spec.name.clone(),
             submitted_at: self.evidence.submitted_at,
             version: version.to_owned(),
             evidence: Digest::of(self.evidence.to_json().as_bytes()),
-            predeclared: self.at.0 == spec.budget.epochs && !self.exploratory,
+            declared: self.declared(),
             answer: Vec::new(),
             caveats: Vec::new(),
             comparison,
@@ -386,10 +394,41 @@ impl<'a> Builder<'a> {
             tree: tree::tree(&self.plan),
             checklist: Vec::new(),
         };
+        // What is refused is taken out first, so that no sentence can tell of it.
+        let mut report = withhold(report);
         report.answer = answer::answer(&report);
         report.caveats = answer::caveats(&report, self.evidence);
+        report.caveats.extend(self.left_out());
         report.checklist = checklist::checklist(&report, self.evidence);
-        Ok(withhold(report))
+        Ok(report)
+    }
+
+    fn declared(&self) -> Declared {
+        let spec = &self.evidence.spec;
+        let before = self.evidence.ledger.reused.epochs > 0 || !self.evidence.pins.inherited.is_empty();
+        if self.exploratory {
+            Declared::Exploratory
+        } else if self.at.0 < spec.budget.epochs {
+            Declared::PostHoc
+        } else if before || spec.budget.extends.is_some() || !self.evidence.earlier_looks.is_empty() {
+            Declared::AfterSomeTraining
+        } else {
+            Declared::BeforeTraining
+        }
+    }
+
+    /// What was not computed because there is too much of it.
+    fn left_out(&self) -> Vec<String> {
+        let mut left_out = Vec::new();
+        if self.courses.iter().any(|course| !course.is_drawn()) {
+            left_out.push(
+                "Too many contrasts, epochs and patients to say how sure it is when arms changed sides.".to_owned(),
+            );
+        }
+        if self.plan.runs.len() > 1 && !ensembles::worth_keeping(self.plan.runs.len(), self.data) {
+            left_out.push("Too many predictions to make ensembles of them.".to_owned());
+        }
+        left_out
     }
 
     fn runs_of(&self, arm: usize) -> impl Iterator<Item = (usize, &EvidenceRun)> + '_ {
@@ -461,7 +500,8 @@ impl<'a> Builder<'a> {
             baseline: baseline.to_owned(),
             arm: arm.to_owned(),
             metric: self.val_metric(),
-            truncated: stages.into_iter().any(|stage| !stage.schedule.is_horizon_free()),
+            truncated: stages.into_iter().any(|stage| !stage.schedule.is_horizon_free())
+                || [of_baseline, of_arm].iter().any(|&arm| self.plan.arms[arm].stages.len() > 1),
             points: self.courses[contrast].points.clone(),
             crossing: self.courses[contrast].crossing(),
         }
@@ -478,7 +518,9 @@ impl<'a> Builder<'a> {
                 .map(|(found, &(baseline, arm))| (*found, kept(baseline, found.baseline).zip(kept(arm, found.arm))))
                 .collect();
             let alpha = self.evidence.spec.compare.alpha;
-            matched::matched(self.val_metric(), alpha, axis, self.names(contrast), &pairs, at_equal_epochs)
+            let untreated =
+                found.iter().zip(&seeds).all(|(found, &pair)| found.arm.is_some_and(|epoch| self.same(&[pair], epoch)));
+            matched::matched(self.val_metric(), alpha, axis, self.names(contrast), &pairs, at_equal_epochs, untreated)
         };
         AXES.into_iter().zip(&self.matches[contrast]).filter_map(of_axis).collect()
     }

@@ -258,7 +258,9 @@ mod tests {
             }
             if let (Some(curve), Some(area)) = (ranked.precision_recall(), average_precision(&scores)) {
                 let under = curve.iter().sum::<f64>() / 100.0;
-                prop_assert!((under - area).abs() < 1.0 / 100.0 * scores.len() as f64, "{} is not {}", under, area);
+                // A step of recall is one positive; between two points of the curve lies at most one part of it.
+                let positives = scores.iter().filter(|(_, positive)| *positive).count() as f64;
+                prop_assert!((under - area).abs() < 0.01 * positives.min(60.0) / 2.0 + 0.01, "{} is not {}", under, area);
             }
         }
 

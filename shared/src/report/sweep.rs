@@ -109,6 +109,11 @@ impl Course {
         }
     }
 
+    /// Whether it is said how sure a change of sides is.
+    pub(super) fn is_drawn(&self) -> bool {
+        !self.draws.is_empty() || self.first_difference.is_none()
+    }
+
     /// From when on the arm is on the side on which it ends; none where it was there from the first epoch that differs.
     pub(super) fn crossing(&self) -> Option<Crossing> {
         let Side { sign, since } = self.observed;

@@ -9,7 +9,7 @@ use crate::{
     checkpoint::Environment,
     compare::Outcome,
     dataset::{self, Manifest, Sample, Shard},
-    document::{EvidenceEpoch, Ledger, PlateauState, Timestamp, Verdict},
+    document::{Declared, EvidenceEpoch, Ledger, PlateauState, Timestamp, Verdict},
     ids::ExperimentId,
     plan::Pins,
     predictions::Predictions,
@@ -214,7 +214,10 @@ fn equal_seconds_are_read_at_evaluated_epochs() {
 fn an_early_look_is_on_val_and_says_so() {
     let (evidence, store) = evidence(&spec(""));
     let report = report(&evidence, &store, Some(Epoch(4))).expect("a report");
-    assert!(!report.predeclared && report.comparison.truncated);
+    assert!(report.declared == Declared::PostHoc && report.comparison.truncated);
+    // What is spent after the epoch that is read is not there.
+    let steps = report.matched.iter().find(|matched| matched.axis == "steps").expect("an axis");
+    assert_eq!((steps.amount, steps.baseline_epochs, steps.arm_epochs), (40.0, [Epoch(4); 2], [Epoch(4); 2]));
     assert!(
         report.arms.iter().all(|arm| arm.external.is_empty() && arm.shapes.iter().all(|shapes| shapes.scored == "val"))
     );
@@ -222,17 +225,93 @@ fn an_early_look_is_on_val_and_says_so() {
     insta::assert_snapshot!(report.answer.join("\n"));
 }
 
+/// Facts whose primary score on val is `value`, and patients contribute the same whatever it is.
+fn facts_of(value: f64, influence: &Influence) -> Facts {
+    Facts { value: Some(value), val: Some(influence.clone()), ..Facts::default() }
+}
+
 #[test]
-fn what_still_improves_qualifies_the_answer() {
+fn slopes_tell_what_still_improves() {
     let (evidence, store) = evidence(&spec(""));
+    let data = data();
+    let files = [(Scored::Split(Split::Val), store[&evidence.runs[0].epochs[0].predictions[0].digest].clone())];
+    let metric = |score| Metric { split: Split::Val, score };
+    let auc = metric(Score::Auc);
+    let influence =
+        data.label(files).expect("predictions").influence(&data.patients, evidence.spec.endpoint.threshold, auc);
+    let influence = influence.expect("both classes").times(1e-6);
+    let plan = plan::plan(EXPERIMENT, &evidence.spec, &evidence.pins).expect("a valid spec");
+    let told = Told::up_to(Epoch(6));
+    let window = curves::Window::of(&plan.arms[1], &told, 0).expect("four epochs in the last stage");
+    let state = |score: Score, step: f64| {
+        let of_seed = |seed: u32| {
+            let mut slope = curves::Slope::default();
+            for epoch in &told.epochs {
+                let value = 0.5 + step * f64::from(epoch.0) * (1.0 + 0.01 * f64::from(seed));
+                slope.add(&window, *epoch, &facts_of(value, &influence));
+            }
+            slope
+        };
+        let slopes: Vec<curves::Slope> = (0..3).map(of_seed).collect();
+        let plateau = curves::plateau(metric(score), &window, &slopes.iter().collect::<Vec<_>>(), 0.05);
+        let plateau = plateau.expect("all epochs");
+        assert_eq!((plateau.first, plateau.last), (Epoch(4), Epoch(6)));
+        assert!((plateau.slope - 1.01 * step).abs() < 1e-12);
+        plateau.state
+    };
+    assert_eq!(state(Score::Auc, 0.01), PlateauState::StillImproving);
+    assert_eq!(state(Score::Auc, -0.01), PlateauState::Worsening);
+    assert_eq!(state(Score::Loss, -0.01), PlateauState::StillImproving);
+    assert_eq!(state(Score::Loss, 0.01), PlateauState::Worsening);
+    assert_eq!(state(Score::Auc, 0.0), PlateauState::NoChangeSeen);
+}
+
+#[test]
+fn nothing_is_told_of_what_is_refused() {
+    let (mut evidence, store) = evidence(&spec(""));
+    let other = Environment { threads: 8, ..evidence.environments[0].clone() };
+    evidence.environments.push(other);
+    evidence.runs.iter_mut().skip(3).flat_map(|run| &mut run.epochs).for_each(|epoch| epoch.environment = 1);
     let report = report(&evidence, &store, None).expect("a report");
-    let plateau = report.arms[1].plateau.expect("four epochs in the last stage");
-    assert_eq!((plateau.first, plateau.last), (Epoch(4), Epoch(6)));
-    let said = report.caveats.iter().any(|caveat| caveat.contains("still improving"));
-    assert_eq!(
-        said,
-        report.arms.iter().any(|arm| arm.plateau.is_some_and(|p| p.state == PlateauState::StillImproving))
+    assert_eq!(report.comparison.refused.len(), 1);
+    assert!(report.comparison.contrasts.is_empty() && report.sweeps.is_empty() && report.matched.is_empty());
+    assert!(report.ensembles.is_empty() && report.subgroups.is_empty());
+    assert!(report.arms.iter().all(|arm| arm.curves.is_empty() && arm.shapes.is_empty() && arm.external.is_empty()));
+    insta::assert_snapshot!(
+        report.answer.iter().chain(&report.caveats).map(|line| format!("{line}\n")).collect::<String>()
     );
+}
+
+#[test]
+fn when_the_endpoint_was_declared_is_told() {
+    let (mut evidence, store) = evidence(&spec(""));
+    let declared = |evidence: &Evidence| report(evidence, &store, None).expect("a report").declared;
+    assert_eq!(declared(&evidence), Declared::BeforeTraining);
+    evidence.earlier_looks.push(ExperimentId(uuid::Uuid::nil()));
+    assert_eq!(declared(&evidence), Declared::AfterSomeTraining);
+    evidence.earlier_looks.clear();
+    evidence.ledger.reused.epochs = 2;
+    assert_eq!(declared(&evidence), Declared::AfterSomeTraining);
+    let text = report(&evidence, &store, None).expect("a report").answer.join(" ");
+    assert!(text.contains("when 2 of the epochs had been trained by earlier experiments"), "{text}");
+}
+
+#[test]
+fn a_patient_or_an_image_in_two_parts_is_told() {
+    let (evidence, store) = evidence(&spec(""));
+    let clean = report(&evidence, &store, None).expect("a report");
+    // All made-up images have the same pixels.
+    assert_eq!((clean.data[0].patients_in_two_parts, clean.data[0].pixels_in_two_parts), (0, 80));
+    let mut data = data();
+    data.own.samples[0].patient = data.own.samples[40].patient.clone();
+    data.own
+        .samples
+        .iter_mut()
+        .enumerate()
+        .for_each(|(index, sample)| sample.pixels = Digest::of(&index.to_le_bytes()));
+    let leaking = of_data(&data, &evidence, &store, None).expect("a report");
+    assert_eq!((leaking.data[0].patients_in_two_parts, leaking.data[0].pixels_in_two_parts), (1, 0));
+    assert!(leaking.caveats.iter().any(|caveat| caveat.starts_with("1 of the patients of made-up")));
 }
 
 #[test]
