@@ -87,6 +87,9 @@ augment = "light"
 
 [seeds]
 count = {seeds}
+
+[endpoint]
+accept_small_splits = true
 "#
         );
         for (name, stages) in arms {

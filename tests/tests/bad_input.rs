@@ -29,6 +29,7 @@ fn specs_that_cannot_be_meant_are_refused_and_nothing_is_submitted() {
         (valid().replace("\"synthetic\"", "\"sinthetic\""), vec!["sinthetic", "data import"]),
         (valid().replace("\"random\"", "\"imagenet\""), vec!["imagenet", "weights import"]),
         (valid().replace("\"densenet121\"", "\"densenet12\""), vec!["densenet12", "densenet121"]),
+        (valid().replace("accept_small_splits = true\n", ""), vec!["val split", "10 NORMAL", "accept_small_splits"]),
         (grid(""), vec!["grid", "batch_size"]),
         (format!("{}lr = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7]\n", grid(&many)), vec!["114688 runs", "100000"]),
     ] {

@@ -80,7 +80,7 @@ fn exported_predictions_give_the_same_numbers() {
     let cluster = Cluster::with_data(&Place::Folder, Images::TINY);
     let spec = Spec::frozen_and_finetuned();
     // The endpoint's metric is on test, and the threshold is what `--predictions` takes.
-    let text = format!("{}\n[endpoint]\nmetric = \"test.auc\"\nthreshold = 0.5\n", spec.text());
+    let text = spec.text().replace("[endpoint]\n", "[endpoint]\nmetric = \"test.auc\"\nthreshold = 0.5\n");
     cluster.ceteris(&["submit", &cluster.write("spec.toml", &text), "--follow"]).ok();
     let path = |name: &str| cluster.folder().join(name).to_string_lossy().into_owned();
     let files = ["frozen", "finetuned"].map(|arm| {

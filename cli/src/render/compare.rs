@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ceteris_shared::{
     document::{Comparison, ComparisonArm, Contrast, Difference, Metrics, Pair, Refusal, Scores, Spread, Summary},
-    spec::Threshold,
+    spec::{self, Threshold},
 };
 
 use super::{
@@ -154,11 +154,7 @@ fn scored(comparison: &Comparison) -> Vec<Scored> {
 
 fn head(comparison: &Comparison) -> String {
     let mut text = format!("{} ({})\n", comparison.name, comparison.experiment);
-    let threshold = match comparison.endpoint.threshold {
-        Threshold::Fixed(value) => format!("threshold {value}"),
-        Threshold::Youden => "threshold by Youden's index on val".to_owned(),
-        Threshold::F1 => "threshold by F1 on val".to_owned(),
-    };
+    let threshold = threshold(comparison.endpoint.threshold);
     text += &format!(
         "read at epoch {} of {}, judged on {}, {threshold}\n",
         comparison.at, comparison.budget, comparison.endpoint.metric
@@ -173,6 +169,20 @@ fn head(comparison: &Comparison) -> String {
         );
     }
     text
+}
+
+/// The rule by which a probability becomes a decision.
+fn threshold(rule: Threshold) -> String {
+    match rule {
+        Threshold::Fixed(value) => format!("threshold {value}"),
+        Threshold::Youden => "threshold by Youden's index on val".to_owned(),
+        Threshold::F1 => "threshold by F1 on val".to_owned(),
+        Threshold::Sensitivity(least) => format!("threshold by sensitivity >= {least} on val"),
+        Threshold::Specificity(least) => format!("threshold by specificity >= {least} on val"),
+        Threshold::Cost(cost) => {
+            format!("threshold by least cost on val, a missed positive being {} false alarms", spec::number(cost))
+        }
+    }
 }
 
 fn title(comparison: &Comparison, title: &str) -> String {
@@ -348,6 +358,26 @@ mod tests {
     fn a_look_before_the_endpoint_says_so() {
         let comparison = Comparison { truncated: true, at: ceteris_shared::ids::Epoch(2), ..fixtures::comparison() };
         insta::assert_snapshot!(head(&comparison));
+    }
+
+    #[test]
+    fn every_rule_for_a_threshold_has_words() {
+        let rules = [
+            Threshold::Fixed(0.25),
+            Threshold::Youden,
+            Threshold::F1,
+            Threshold::Sensitivity(0.95),
+            Threshold::Specificity(0.9),
+            Threshold::Cost(5.0),
+        ];
+        insta::assert_snapshot!(rules.map(threshold).join("\n"), @"
+        threshold 0.25
+        threshold by Youden's index on val
+        threshold by F1 on val
+        threshold by sensitivity >= 0.95 on val
+        threshold by specificity >= 0.9 on val
+        threshold by least cost on val, a missed positive being 5 false alarms
+        ");
     }
 
     #[test]

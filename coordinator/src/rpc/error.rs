@@ -22,6 +22,8 @@ pub enum Error {
     #[error(transparent)]
     Spec(#[from] spec::Error),
     #[error(transparent)]
+    TooSmall(#[from] spec::TooSmall),
+    #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
     Driver(#[from] driver::Error),
@@ -53,7 +55,9 @@ impl Error {
 
     fn code(&self) -> Code {
         match self {
-            Self::Field { .. } | Self::Invalid { .. } | Self::Spec(_) | Self::Dataset(_) => Code::InvalidArgument,
+            Self::Field { .. } | Self::Invalid { .. } | Self::Spec(_) | Self::TooSmall(_) | Self::Dataset(_) => {
+                Code::InvalidArgument
+            }
             Self::Unknown { .. } => Code::NotFound,
             Self::Store(error) => store_code(error),
             Self::Driver(error) => driver_code(error),

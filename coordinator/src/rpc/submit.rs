@@ -7,7 +7,7 @@ use ceteris_shared::{
     document,
     ids::ExperimentId,
     plan::{self, Pins, Plan},
-    spec::{self, Arch, ClassWeights, ExperimentSpec, Init, MAX_SPEC_BYTES, Score},
+    spec::{self, Arch, ClassWeights, ExperimentSpec, Init, MAX_SPEC_BYTES, Score, Sizes},
 };
 
 use super::{Error, Service, verify::refuse_verification};
@@ -103,6 +103,10 @@ impl Service {
     async fn pin(&self, spec: &mut ExperimentSpec) -> Result<Pins, Error> {
         let dataset = self.find_dataset(&spec.data.dataset).await?;
         check_dataset(spec, &dataset)?;
+        // What an extension goes on from was judged when it was submitted.
+        if spec.budget.extends.is_none() {
+            spec::check_sizes(&spec.endpoint, sizes(&dataset))?;
+        }
         check_class_weights(spec, &dataset)?;
         let mut external = Vec::new();
         for name in &spec.data.external {
@@ -211,6 +215,15 @@ fn check_dataset(spec: &ExperimentSpec, dataset: &DatasetRecord) -> Result<(), E
         return refuse(judged.split, "an area under the ROC curve needs every class");
     }
     Ok(())
+}
+
+fn sizes(dataset: &DatasetRecord) -> Sizes<'_> {
+    Sizes {
+        name: &dataset.name,
+        classes: &dataset.classes,
+        counts: &dataset.counts,
+        has_patients: dataset.patients.is_some(),
+    }
 }
 
 /// Whether a network trained on `dataset` can be scored on `external`.

@@ -43,6 +43,7 @@ data = { dataset = "dots" }
 model = { init = "random" }
 budget = { epochs = 4 }
 seeds = { count = 1 }
+endpoint = { accept_small_splits = true }
 [[arm]]
 name = "frozen"
 stages = [{ epochs = 4, train = "head" }]

@@ -51,7 +51,8 @@ pub struct EndpointRule {
     pub metric: Metric,
     /// Which epoch is read.
     pub epoch: EndpointEpoch,
-    /// How a probability becomes a decision: a number, `youden` or `f1`.
+    /// How a probability becomes a decision: a number, `youden`, `f1`, or a table with one key: `sensitivity`,
+    /// `specificity` or `cost`.
     pub threshold: Threshold,
 }
 

@@ -17,6 +17,9 @@ pub struct Endpoint {
     pub epoch: EndpointEpoch,
     /// How a probability becomes a decision.
     pub threshold: Threshold,
+    /// Whether splits that are [too small](super::check_sizes) for what they are used for are taken all the same.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub accept_small_splits: bool,
 }
 
 impl Default for Endpoint {
@@ -25,6 +28,7 @@ impl Default for Endpoint {
             metric: Metric { split: Split::Val, score: Score::Auc },
             epoch: EndpointEpoch::Last,
             threshold: Threshold::Fixed(0.5),
+            accept_small_splits: false,
         }
     }
 }
@@ -135,6 +139,8 @@ impl<'de> Deserialize<'de> for Metric {
 }
 
 /// How a probability of the positive class becomes a decision. Chosen on val, frozen, applied to test and external.
+///
+/// Written as a number, as a name, or as a table with one key: `{ sensitivity = 0.95 }`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Threshold {
     /// This value.
@@ -143,6 +149,37 @@ pub enum Threshold {
     Youden,
     /// Maximises F1 on val.
     F1,
+    /// Of those with at least this sensitivity on val, the one with the highest specificity; in (0, 1].
+    Sensitivity(f64),
+    /// Of those with at least this specificity on val, the one with the highest sensitivity; in (0, 1].
+    Specificity(f64),
+    /// Costs least on val where a missed positive costs this many times what a false alarm does; above 0.
+    Cost(f64),
+}
+
+/// The key of a threshold that is written as a table.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Rule {
+    Sensitivity,
+    Specificity,
+    Cost,
+}
+
+impl Rule {
+    fn of(self, value: f64) -> Result<Threshold, String> {
+        let is_share = value > 0.0 && value <= 1.0;
+        match self {
+            Self::Sensitivity if is_share => Ok(Threshold::Sensitivity(value)),
+            Self::Specificity if is_share => Ok(Threshold::Specificity(value)),
+            Self::Cost if value > 0.0 && value.is_finite() => Ok(Threshold::Cost(value)),
+            Self::Sensitivity => Err(format!("`sensitivity` {value} is not above 0 and up to 1")),
+            Self::Specificity => Err(format!("`specificity` {value} is not above 0 and up to 1")),
+            Self::Cost => {
+                Err(format!("`cost` {value} is not above 0 and finite: how many false alarms a missed positive costs"))
+            }
+        }
+    }
 }
 
 impl Serialize for Threshold {
@@ -151,6 +188,9 @@ impl Serialize for Threshold {
             Self::Fixed(value) => serializer.serialize_f64(*value),
             Self::Youden => serializer.serialize_str("youden"),
             Self::F1 => serializer.serialize_str("f1"),
+            Self::Sensitivity(least) => serializer.collect_map([("sensitivity", least)]),
+            Self::Specificity(least) => serializer.collect_map([("specificity", least)]),
+            Self::Cost(cost) => serializer.collect_map([("cost", cost)]),
         }
     }
 }
@@ -159,11 +199,14 @@ impl<'de> Deserialize<'de> for Threshold {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
 
-        impl de::Visitor<'_> for Visitor {
+        impl<'de> de::Visitor<'de> for Visitor {
             type Value = Threshold;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a probability between 0 and 1, \"youden\" or \"f1\"")
+                f.write_str(
+                    "a probability between 0 and 1, \"youden\", \"f1\", or a table with one of `sensitivity`, \
+                     `specificity` and `cost`",
+                )
             }
 
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Threshold, E> {
@@ -189,8 +232,90 @@ impl<'de> Deserialize<'de> for Threshold {
                     _ => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
                 }
             }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut table: A) -> Result<Threshold, A::Error> {
+                let one = "one of `sensitivity`, `specificity` and `cost`";
+                let Some(rule) = table.next_key::<Rule>()? else {
+                    return Err(de::Error::custom(format!("the threshold's table is empty; write {one}")));
+                };
+                let threshold = rule.of(table.next_value()?).map_err(de::Error::custom)?;
+                if table.next_key::<Rule>()?.is_some() {
+                    return Err(de::Error::custom(format!("a threshold is chosen by one rule; write {one}")));
+                }
+                Ok(threshold)
+            }
         }
 
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{ExperimentSpec, Format, parse};
+
+    fn spec(endpoint: &str) -> Result<ExperimentSpec, super::super::Error> {
+        let text = format!(
+            "name = \"x\"\ndata.dataset = \"d\"\nmodel.init = \"random\"\nbudget.epochs = 1\nseeds.count = 1\n\
+             [[arm]]\nname = \"a\"\nstages = [{{ epochs = 1, train = \"head\" }}]\n[endpoint]\n{endpoint}\n"
+        );
+        parse(&text, Format::Toml)
+    }
+
+    #[test]
+    fn thresholds_are_read_and_written_and_read_again() {
+        let rules = [
+            ("0.25", Threshold::Fixed(0.25)),
+            ("1", Threshold::Fixed(1.0)),
+            ("\"youden\"", Threshold::Youden),
+            ("\"f1\"", Threshold::F1),
+            ("{ sensitivity = 0.95 }", Threshold::Sensitivity(0.95)),
+            ("{ specificity = 1 }", Threshold::Specificity(1.0)),
+            ("{ cost = 5 }", Threshold::Cost(5.0)),
+            ("{ cost = 1e-3 }", Threshold::Cost(0.001)),
+        ];
+        for (text, rule) in rules {
+            let read = spec(&format!("threshold = {text}")).expect("a rule");
+            assert_eq!(read.endpoint.threshold, rule);
+            let json = serde_json::to_string(&read).expect("plain data");
+            assert_eq!(parse(&json, Format::Json).expect("what was written"), read);
+        }
+        let yaml: Threshold = serde_saphyr::from_str("{specificity: 0.9}").expect("a rule");
+        assert_eq!(yaml, Threshold::Specificity(0.9));
+        assert_eq!(
+            serde_json::to_string(&Threshold::Sensitivity(0.95)).expect("plain data"),
+            r#"{"sensitivity":0.95}"#
+        );
+    }
+
+    #[test]
+    fn what_is_no_threshold_is_refused_with_the_way_out() {
+        let refused = [
+            "threshold = 1.5",
+            "threshold = \"yuden\"",
+            "threshold = { sensitivty = 0.95 }",
+            "threshold = {}",
+            "threshold = { sensitivity = 0.95, specificity = 0.9 }",
+            "threshold = { sensitivity = 95 }",
+            "threshold = { specificity = 0.0 }",
+            "threshold = { cost = 0 }",
+            "threshold = { cost = inf }",
+            "threshold = { sensitivity = nan }",
+            "threshold = { cost = \"high\" }",
+            "accept_small = true",
+        ];
+        let told = refused.map(|text| spec(text).expect_err("no endpoint").to_string());
+        insta::assert_snapshot!(told.join("\n\n"));
+    }
+
+    /// An older coordinator refuses keys that it does not know.
+    #[test]
+    fn small_splits_are_written_only_where_they_are_accepted() {
+        let plain = spec("").expect("a spec");
+        assert!(!serde_json::to_string(&plain).expect("plain data").contains("accept_small_splits"));
+        let accepting = spec("accept_small_splits = true").expect("a spec");
+        assert!(accepting.endpoint.accept_small_splits);
+        assert_eq!(parse(&serde_json::to_string(&accepting).expect("plain data"), Format::Json), Ok(accepting));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! `parse` turns text into an [`ExperimentSpec`] and knows where in the text a mistake is; `validate` checks what no
 //! grammar can (stages against the budget, names against each other); `resolve` crosses arms with the grid and fills in
-//! every default, so that nothing after it has to know where a value came from.
+//! every default, so that nothing after it has to know where a value came from. `check_sizes` holds the endpoint against
+//! what is known of the data set.
 
 mod augment;
 mod document;
@@ -15,6 +16,7 @@ mod parse;
 mod resolve;
 mod schedule;
 mod settings;
+mod sizes;
 mod trainable;
 mod validate;
 
@@ -30,6 +32,7 @@ pub use parse::{Format, parse};
 pub use resolve::{ResolvedArm, ResolvedStage, resolve};
 pub use schedule::Schedule;
 pub use settings::{Arm, Controls, EnvironmentRule, Grid, Memory, Overrides, Precision, Stage};
+pub use sizes::{Sizes, TooSmall, check_sizes};
 pub use trainable::Trainable;
 pub use validate::{name as validate_name, validate};
 

@@ -115,7 +115,7 @@ pub(super) fn spec(name: &str) -> String {
         model.init = "random"
         budget.epochs = 2
         seeds.count = 2
-        endpoint = {{ metric = "test.auc", threshold = "youden" }}
+        endpoint = {{ metric = "test.auc", threshold = "youden", accept_small_splits = true }}
         [[arm]]
         name = "frozen"
         stages = [{{ epochs = 2, train = "head" }}]

@@ -183,6 +183,35 @@ async fn names_are_pinned_and_unknown_ones_bring_the_known() {
 }
 
 #[tokio::test]
+async fn a_split_that_is_too_small_is_refused_unless_that_is_accepted() {
+    let mut coordinator = Coordinator::start().await;
+    coordinator.import("chest").await;
+    let client = &mut coordinator.client;
+    let accepting = spec("e");
+    let small = accepting.replace(", accept_small_splits = true", "");
+    let plan = |spec: &str| v1::PlanRequest { spec: submission(spec).spec };
+    let planned = client.plan(plan(&small)).await.expect_err("four images of each class");
+    let submitted = client.submit(submission(&small)).await.expect_err("four images of each class");
+    assert_eq!((planned.code(), submitted.code()), (Code::InvalidArgument, Code::InvalidArgument));
+    assert_eq!(planned.message(), submitted.message());
+    insta::assert_snapshot!(planned.message(), @r#"
+    endpoint.threshold: the val split of "chest" has 4 NORMAL and 4 PNEUMONIA images: one image is 25 points of sensitivity, too coarse to choose a threshold on; it takes 20 of each class
+    help: 12 NORMAL and 12 PNEUMONIA images in all are too few to share out: add some and import them again under another name; to go on all the same, write accept_small_splits = true in [endpoint]
+    "#);
+    let fixed = small.replace("\"youden\"", "0.5");
+    let judged = client.plan(plan(&fixed)).await.expect_err("judged on four images of each class");
+    assert!(judged.message().starts_with("endpoint.metric: the test split"), "{judged}");
+
+    client.plan(plan(&accepting)).await.expect("accepted");
+    let known: Experiment = read(client.submit(submission(&accepting)).await.expect("accepted").into_inner());
+    // What was submitted before there was this rule can be extended all the same.
+    let extension =
+        small.replace("budget.epochs = 2", &format!("budget = {{ epochs = 2, extends = \"{}\" }}", known.id));
+    client.plan(plan(&extension)).await.expect("an extension");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn an_experiment_is_submitted_once_found_by_any_reference_and_cancelled() {
     let mut coordinator = Coordinator::start().await;
     coordinator.import("chest").await;
