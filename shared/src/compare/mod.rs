@@ -9,6 +9,7 @@
 //! patient contributes to the metric is kept of every run.
 
 mod check;
+pub mod claims;
 mod contrast;
 mod difference;
 mod models;
