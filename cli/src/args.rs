@@ -56,6 +56,7 @@ pub enum Command {
     Extend(commands::extend::Options),
     Retry(commands::retry::Options),
     Compare(commands::compare::Options),
+    Check(commands::check::Options),
     Export(commands::export::Options),
     #[command(subcommand)]
     Checkpoint(Checkpoint),

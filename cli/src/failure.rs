@@ -66,6 +66,12 @@ impl Failure {
         Self { help: Some(help.into()), ..self }
     }
 
+    /// Says where it was.
+    #[must_use]
+    pub fn at(self, place: impl fmt::Display) -> Self {
+        Self { cause: format!("{place}: {}", self.cause), ..self }
+    }
+
     /// A file or folder that cannot be used as `doing` says.
     pub fn io(doing: impl fmt::Display, error: &std::io::Error) -> Self {
         let failure = Self::infrastructure(format!("cannot {doing}: {error}"));

@@ -1,4 +1,4 @@
-//! Reading a spec from a file, with errors that begin with the file's name.
+//! Reading a spec, or another text that people write, from a file, with errors that begin with the file's name.
 
 use std::{io::Read, path::Path};
 
@@ -20,7 +20,7 @@ pub struct SpecFile {
 /// # Errors
 /// When the file cannot be read, or when the spec is refused: with its place, the cause and the way out.
 pub fn read(path: &Path) -> Result<SpecFile, Failure> {
-    let source = text(path)?;
+    let source = text(path, "the spec", MAX_SPEC_BYTES)?;
     let name = path.display();
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let refused = |error: spec::Error| Failure::usage(format!("{name}: {error}"));
@@ -29,19 +29,23 @@ pub fn read(path: &Path) -> Result<SpecFile, Failure> {
     Ok(SpecFile { spec, source })
 }
 
-fn text(path: &Path) -> Result<String, Failure> {
+/// The text of a file, `-` being stdin, called `what` in errors. Of one that is longer than `limit` bytes, the beginning, which is too.
+///
+/// # Errors
+/// When it cannot be read, or is no UTF-8.
+pub fn text(path: &Path, what: &str, limit: usize) -> Result<String, Failure> {
     let name = path.display();
     let mut bytes = Vec::new();
     // One byte more than the limit is enough to know that it is passed.
-    let limit = MAX_SPEC_BYTES as u64 + 1;
+    let limit = limit as u64 + 1;
     let read = if path == Path::new("-") {
         std::io::stdin().lock().take(limit).read_to_end(&mut bytes)
     } else {
         std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
     };
-    read.map_err(|error| Failure::io(format!("read the spec {name}"), &error))?;
+    read.map_err(|error| Failure::io(format!("read {what} {name}"), &error))?;
     String::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("{name}: the spec is not UTF-8 text")).help("save it as UTF-8"))
+        .map_err(|_| Failure::usage(format!("{name}: {what} cannot be read as UTF-8 text")).help("save it as UTF-8"))
 }
 
 /// The form in which a spec travels.

@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod cancel;
+pub mod check;
 pub mod checkpoint_get;
 pub mod checkpoint_ls;
 pub mod compare;
@@ -68,6 +69,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Extend(options) => options.run(global).await,
         Command::Retry(options) => options.run(global).await,
         Command::Compare(options) => options.run(global).await,
+        Command::Check(options) => options.run(global).await,
         Command::Checkpoint(Checkpoint::Ls(options)) => options.run(global).await,
         Command::Checkpoint(Checkpoint::Get(options)) => options.run(global).await,
         Command::Report(options) => options.run(global).await,

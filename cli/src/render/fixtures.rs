@@ -7,7 +7,11 @@ use ceteris::import::summary::{
 };
 use ceteris_shared::{
     checkpoint::Environment,
-    compare::{PredictedModel, Prediction, Rules, compare_models},
+    compare::{
+        PredictedModel, Prediction, Rules,
+        claims::{Judgement, Status},
+        compare_models,
+    },
     dataset::Split,
     digest::Digest,
     document::{
@@ -25,7 +29,7 @@ use ceteris_shared::{
 };
 use uuid::Uuid;
 
-use super::{Import, ImportRefusal};
+use super::{CheckedClaim, Claims, Import, ImportRefusal};
 
 const SPEC: &str = include_str!("../../../examples/kermany.toml");
 
@@ -375,6 +379,31 @@ pub fn refused() -> Comparison {
         }],
     });
     comparison
+}
+
+/// One that holds, and one that was made up afterwards.
+pub fn claims() -> Claims {
+    let claim = |says: &str, status, because: &str| CheckedClaim {
+        says: says.parse().expect("a claim"),
+        experiment: experiment_id(),
+        name: "kermany".to_owned(),
+        at: Epoch(4),
+        judgement: Judgement { status, because: because.to_owned() },
+    };
+    Claims::new(vec![
+        claim(
+            "finetuned > frozen in val.auc at 4 epochs by >= 0.005",
+            Status::Holds,
+            "the 95 % interval of the claimed difference begins at 0.0082, not below 0.005; the verdict on \"finetuned\" against \
+             \"frozen\" is better: differs by 0.015, 95 % interval 0.0082 to 0.0218 over 8 seeds and 181 patients; p = 0.0021 (exact \
+             sign-flip over seeds: p = 0.00781)",
+        ),
+        claim(
+            "finetuned > frozen in val.f1",
+            Status::NotDeclared,
+            "it was fixed before training that arms are judged on val.auc, and the claim is about val.f1",
+        ),
+    ])
 }
 
 pub fn three_classes() -> Comparison {

@@ -1,6 +1,7 @@
 //! Documents as text for people and as tables for CSV. Pure: a document in, a string out, the same on every machine.
 
 mod catalog;
+mod claims;
 mod compare;
 mod dataset;
 pub mod experiment;
@@ -17,6 +18,7 @@ pub mod watch;
 
 use ceteris_shared::spec::ResolvedStage;
 
+pub use claims::{CheckedClaim, Claims};
 pub use dataset::{Import, ImportRefusal};
 pub use fetched::Fetched;
 pub use numbers::{Difference, Numbers};

@@ -10,6 +10,7 @@
 //! patient contributes to the metric is kept of every run.
 
 mod check;
+pub mod claims;
 mod confounded;
 mod contrast;
 mod difference;

@@ -12,7 +12,7 @@ use crate::{
 
 const EXPERIMENT: ExperimentId = ExperimentId(uuid::Uuid::from_u128(1));
 
-fn spec(extra: &str, seeds: u32) -> ExperimentSpec {
+pub(super) fn spec(extra: &str, seeds: u32) -> ExperimentSpec {
     let endpoint = if extra.contains("[endpoint]") { "" } else { "endpoint.threshold = \"youden\"" };
     let text = format!(
         r#"
@@ -65,7 +65,7 @@ fn measured(spec: &ExperimentSpec, right: u32) -> Option<Influence> {
     predicted(right).influence(&patients, Threshold::Youden, spec.endpoint.metric)
 }
 
-struct Case {
+pub(super) struct Case {
     spec: ExperimentSpec,
     plan: Plan,
     runs: BTreeMap<RunId, RunFacts>,
@@ -73,7 +73,7 @@ struct Case {
 
 impl Case {
     /// Everything is done; frozen ranks 2 of 4 right, all others `better` of 4.
-    fn done(spec: ExperimentSpec, better: u32) -> Self {
+    pub(super) fn done(spec: ExperimentSpec, better: u32) -> Self {
         let plan = plan::plan(EXPERIMENT, &spec, &Pins::default()).expect("a valid spec");
         let facts = |run: &PlannedRun| {
             let right = if plan.arms[run.arm].levels["arm"] == "frozen" { 2 } else { better };
@@ -86,14 +86,14 @@ impl Case {
         Self { spec, plan, runs }
     }
 
-    fn with(mut self, arm: &str, seed: u64, change: impl Fn(&mut RunFacts)) -> Self {
+    pub(super) fn with(mut self, arm: &str, seed: u64, change: impl Fn(&mut RunFacts)) -> Self {
         let arm = self.plan.arms.iter().position(|candidate| candidate.name == arm).expect("an arm of the plan");
         let run = self.plan.runs.iter().find(|run| run.arm == arm && run.seed == seed).expect("a run of the plan");
         change(self.runs.get_mut(&run.id).expect("facts of every run"));
         self
     }
 
-    fn at(&self, at: Option<u32>, exploratory: bool) -> Comparison {
+    pub(super) fn at(&self, at: Option<u32>, exploratory: bool) -> Comparison {
         let classes = ["NORMAL", "PNEUMONIA"].map(str::to_owned);
         let at = at.map(Epoch);
         let (experiment, spec, plan, runs) = (EXPERIMENT, &self.spec, &self.plan, &self.runs);
@@ -101,7 +101,7 @@ impl Case {
     }
 }
 
-fn cut(epochs: usize, outcome: Outcome) -> impl Fn(&mut RunFacts) {
+pub(super) fn cut(epochs: usize, outcome: Outcome) -> impl Fn(&mut RunFacts) {
     move |facts| {
         facts.environments.truncate(epochs);
         facts.outcome = outcome.clone();

@@ -54,15 +54,20 @@ fn of_contrast(input: &Input<'_>, contrast: &Contrast, family: usize, at: Epoch)
             "read before the endpoint, epoch {budget}: a look at unfinished training, so there is no verdict"
         ));
     }
-    if contrast.treatment.is_empty() {
-        return inconclusive("the two arms are set up the same: there is no treatment".to_owned());
-    }
-    if contrast.difference.pairs.len() < 2 {
-        return inconclusive(
-            "with one seed nothing is known about how training varies; at least 2 are needed".to_owned(),
-        );
+    if !tells_of_treatments(contrast) {
+        let because = if contrast.treatment.is_empty() {
+            "the two arms are set up the same: there is no treatment"
+        } else {
+            "with one seed nothing is known about how training varies; at least 2 are needed"
+        };
+        return inconclusive(because.to_owned());
     }
     verdict(&contrast.difference, contrast.metric.score, &input.spec.compare, family)
+}
+
+/// Whether there is a treatment, and enough seeds to see how training varies.
+pub(super) fn tells_of_treatments(contrast: &Contrast) -> bool {
+    !contrast.treatment.is_empty() && contrast.difference.pairs.len() >= 2
 }
 
 /// The verdict on a difference that is comparable, with its p-values corrected.
@@ -97,14 +102,19 @@ fn measured(difference: &Difference, uncertainty: &Uncertainty, compare: &Compar
     let [low, high] = uncertainty.interval;
     let seeds = difference.pairs.len();
     format!(
-        "differs by {}, {} % interval {} to {} over {seeds} {} and {} patients",
+        "differs by {}, {} interval {} to {} over {seeds} {} and {} patients",
         number(difference.mean_difference),
-        (1e8 * (1.0 - compare.alpha)).round() / 1e6,
+        confidence(compare.alpha),
         number(low),
         number(high),
         if seeds == 1 { "seed" } else { "seeds" },
         uncertainty.patients
     )
+}
+
+/// Of intervals, without digits that rounding made: `95 %`.
+pub(super) fn confidence(alpha: f64) -> String {
+    format!("{} %", (1e8 * (1.0 - alpha)).round() / 1e6)
 }
 
 fn after(compare: &Compare, family: usize) -> String {

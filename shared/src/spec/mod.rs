@@ -28,6 +28,7 @@ pub use extend::extended;
 pub use factor::Factor;
 pub use init::{ForkPoint, Init};
 pub use optimization::{ClassWeighting, ClassWeights, Optimization, Optimizer, OptimizerName, Rates, UpdateRule};
+pub(crate) use parse::from_toml;
 pub use parse::{Format, parse};
 pub use resolve::{ResolvedArm, ResolvedStage, resolve};
 pub use schedule::Schedule;

@@ -1,5 +1,7 @@
 //! Text to [`ExperimentSpec`], with errors that show the line and the nearest valid name.
 
+use serde::de::DeserializeOwned;
+
 use super::{Error, ExperimentSpec, MAX_SPEC_BYTES};
 
 /// The language a spec is written in.
@@ -33,10 +35,7 @@ pub fn parse(text: &str, format: Format) -> Result<ExperimentSpec, Error> {
         return Err(Error::TooLong(text.len()));
     }
     let message = match format {
-        Format::Toml => match toml::from_str(text) {
-            Ok(spec) => return Ok(spec),
-            Err(error) => error.to_string(),
-        },
+        Format::Toml => return from_toml(text),
         Format::Json => match serde_json::from_str(text) {
             Ok(spec) => return Ok(spec),
             Err(error) => format!("JSON parse error: {error}"),
@@ -46,9 +45,21 @@ pub fn parse(text: &str, format: Format) -> Result<ExperimentSpec, Error> {
             Err(error) => format!("YAML parse error: {error}"),
         },
     };
+    Err(syntax(&message))
+}
+
+/// Reads TOML of any kind.
+///
+/// # Errors
+/// [`Error::Syntax`] with the line, the key and the nearest valid one.
+pub(crate) fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    toml::from_str(text).map_err(|error| syntax(&error.to_string()))
+}
+
+fn syntax(message: &str) -> Error {
     let message = message.trim_end().to_owned();
     let hint = hint(&message);
-    Err(Error::Syntax { message, hint })
+    Error::Syntax { message, hint }
 }
 
 /// For "unknown field `x`, expected one of `a`, `b`": the nearest of what was expected.
