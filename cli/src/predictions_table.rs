@@ -250,6 +250,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::predictions_file;
 
     fn manifest(classes: &[&str]) -> Manifest {
         let sample = |index: u32| Sample {
@@ -317,6 +318,56 @@ mod tests {
         assert_eq!((get("score"), get("seed")), (Some(Field::Double(f64::from(0.3f32))), Some(Field::Long(7))));
         assert_eq!((get("epoch"), get("probability NORMAL")), (Some(Field::Int(4)), Some(Field::Float(0.7))));
         assert_eq!(columns.len(), COLUMNS.len() + 2);
+    }
+
+    #[test]
+    fn both_forms_are_read_back_to_the_same_predictions() {
+        let manifest = manifest(&["NORMAL", "PNEUMONIA"]);
+        let predictions =
+            Predictions { samples: vec![0, 2, 1], probabilities: vec![0.7, 0.3, 1.0, 0.0, 0.1, 0.9], classes: 2 };
+        let folder = tempfile::tempdir().expect("a folder");
+        let [csv, parquet] = ["a.csv", "a.Parquet"].map(|name| folder.path().join(name));
+        let create = |path| std::fs::File::create(path).expect("a file");
+        let writers =
+            [Writer::csv(create(&csv), &manifest.classes), Writer::parquet(create(&parquet), &manifest.classes)];
+        for mut writer in writers.map(|writer| writer.expect("it is written")) {
+            writer.add(&part(&manifest, &predictions)).expect("it is written");
+            writer.add(&Part { seed: 8, ..part(&manifest, &predictions) }).expect("it is written");
+            writer.finish().expect("it is written");
+        }
+        let read = |path| predictions_file::read(path, "a").expect("it is well-formed");
+        let (of_csv, of_parquet) = (read(&csv), read(&parquet));
+        assert_eq!(of_csv.model.predictions, of_parquet.model.predictions);
+        assert_eq!(of_csv.unused, of_parquet.unused);
+        assert_eq!(of_csv.unused[..3], ["run", "experiment", "epoch"]);
+        let [first, ..] = &of_parquet.model.predictions[..] else { panic!("six rows") };
+        assert_eq!(of_parquet.model.predictions.len(), 6);
+        assert_eq!((first.sample.as_str(), first.patient.as_deref(), first.seed), ("0.png", None, 7));
+        assert_eq!(first.score, f64::from(0.3f32));
+    }
+
+    #[test]
+    fn several_arms_or_parts_are_no_predictions_of_one_model() {
+        let (two, three) = (manifest(&["NORMAL", "PNEUMONIA"]), manifest(&["A", "B", "C"]));
+        let of_two = Predictions { samples: vec![0], probabilities: vec![0.7, 0.3], classes: 2 };
+        let of_three = Predictions { samples: vec![1], probabilities: vec![0.5, 0.25, 0.25], classes: 3 };
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("all.parquet");
+        let told = |manifest: &Manifest, parts: &[Part<'_>]| {
+            let file = std::fs::File::create(&path).expect("a file");
+            let mut writer = Writer::parquet(file, &manifest.classes).expect("it is written");
+            parts.iter().for_each(|part| writer.add(part).expect("it is written"));
+            writer.finish().expect("it is written");
+            let told = predictions_file::read(&path, "all").expect_err("it is not one model's").to_string();
+            told.replace(&folder.path().display().to_string(), "FOLDER")
+        };
+        let frozen = part(&two, &of_two);
+        let told = [
+            told(&two, &[frozen.clone(), Part { arm: "finetuned", ..frozen.clone() }]),
+            told(&two, &[frozen.clone(), Part { scored: "test", ..frozen.clone() }]),
+            told(&three, &[part(&three, &of_three)]),
+        ];
+        insta::assert_snapshot!(told.join("\n"));
     }
 
     #[test]

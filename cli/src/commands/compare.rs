@@ -17,8 +17,9 @@ use crate::{client, context::Global, failure::Failure, output};
 /// code is 3.
 ///
 /// With --predictions models that were trained elsewhere are compared by what they predicted, each with the first file's. A file is
-/// CSV with the columns sample, label and score (the probability of the positive class), and optionally patient, seed and subgroup.
-/// All files are of the same samples and seeds. Nothing is known of their budgets, and the result says so.
+/// CSV or, if its name ends in .parquet, Parquet, with the columns sample, label and score (the probability of the positive class), and
+/// optionally patient, seed and subgroup. All files are of the same samples and seeds. Nothing is known of their budgets, and the result
+/// says so.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
   ceteris compare kermany                     at the endpoint that the spec declares
@@ -27,6 +28,7 @@ use crate::{client, context::Global, failure::Failure, output};
   ceteris compare kermany -o json | jq '.arms[] | {name, auc: .summary.test.auc.mean}'
   ceteris compare kermany -o csv > runs.csv
   ceteris compare --predictions old.csv new.csv --metric auc --margin 0.01
+  ceteris compare --predictions frozen.parquet finetuned.parquet
 
 Exit codes: 0 printed · 3 refused as not comparable · 4 with --verdict: a contrast is inconclusive.
 Without --verdict an inconclusive comparison exits with 0: it was made, and that is its result.")]

@@ -36,7 +36,7 @@ use crate::{
   ceteris export kermany frozen.csv --arm frozen --on test
   ceteris export kermany early.csv --at 5             after epoch 5, on val alone
 
-A CSV file of one arm on one part of the data is what `ceteris compare --predictions` reads.")]
+A file of one arm on one part of the data is what `ceteris compare --predictions` reads.")]
 pub struct Options {
     /// The experiment's id, the beginning of one, or a name (the newest of that name).
     pub experiment: String,

@@ -16,7 +16,7 @@ use crate::{context::Global, failure::Failure, output, predictions_file};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Models that were trained elsewhere")]
 pub struct ModelOptions {
-    /// Files of predictions, the baseline's first.
+    /// Files of predictions, the baseline's first: CSV, or Parquet if a name ends in .parquet.
     #[arg(long, value_name = "FILE", num_args = 2..)]
     pub predictions: Vec<PathBuf>,
     /// The score that verdicts are given on.
