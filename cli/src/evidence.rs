@@ -165,6 +165,22 @@ impl Bundle {
     }
 }
 
+/// The evidence that `reference` names, and where its objects lie: an experiment's at the coordinator, or a bundle's.
+///
+/// # Errors
+/// When there is no such experiment or bundle.
+pub async fn open(global: &Global, reference: &str) -> Result<(Objects, Evidence), Failure> {
+    let path = Path::new(reference);
+    if path.is_file() {
+        let bundle = Bundle::open(path)?;
+        let evidence = bundle.document(EVIDENCE)?;
+        return Ok((Objects::Bundle(bundle), evidence));
+    }
+    let mut client = global.connect().await?;
+    let evidence = of_experiment(&mut client, reference).await?;
+    Ok((Objects::Coordinator(client), evidence))
+}
+
 /// Asks the coordinator for the evidence of an experiment.
 ///
 /// # Errors

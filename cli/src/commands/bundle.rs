@@ -15,7 +15,7 @@ use super::{compare, report};
 use crate::{
     attributes::AttributeOptions,
     context::Global,
-    evidence::{self, ATTRIBUTES, EVIDENCE, Objects, PAGE, REPORT, object_name},
+    evidence::{self, ATTRIBUTES, EVIDENCE, PAGE, REPORT, object_name},
     failure::Failure,
     file::{self, Aside},
     output,
@@ -34,7 +34,8 @@ use crate::{
 
 Exit codes: 0 made · 3 made, and something is refused as not comparable.")]
 pub struct Options {
-    /// The experiment's id, the beginning of one, or a name (the newest of that name).
+    /// The experiment's id, the beginning of one, a name (the newest of that name), or the path of another bundle, which is made again by
+    /// this version.
     pub experiment: String,
     /// The zip file to write.
     pub file: PathBuf,
@@ -52,9 +53,7 @@ impl Options {
         if !self.force && self.file.exists() {
             return Err(file::exists(&self.file));
         }
-        let mut client = global.connect().await?;
-        let evidence = evidence::of_experiment(&mut client, &self.experiment).await?;
-        let objects = Objects::Coordinator(client);
+        let (objects, evidence) = evidence::open(global, &self.experiment).await?;
         let mut data = objects.data_sets(&evidence).await?;
         self.attributes.add_to(&mut data, &evidence, global)?;
         let attributes = data.attributes.clone();

@@ -30,11 +30,12 @@ use crate::{
   ceteris report kermany -o report.md
   ceteris report kermany -o json | jq .answer
   ceteris report kermany --attributes kermany.csv --attributes nih=nih.csv -o report.html    with subgroups
+  ceteris report bundle.zip -o report.html           without a coordinator
   ceteris report kermany --at 5 -o early.html        a look at epoch 5, on val alone: no verdict
 
 Exit codes: 0 made · 3 made, and something is refused as not comparable.")]
 pub struct Options {
-    /// The experiment's id, the beginning of one, or a name (the newest of that name).
+    /// The experiment's id, the beginning of one, a name (the newest of that name), or the path of a bundle.
     pub experiment: String,
     /// A file to write, by its extension as html, md, json or csv; or one of those words, for stdout.
     #[arg(short = 'o', long, value_name = "FILE|FORM")]
@@ -72,9 +73,7 @@ impl Options {
         if let Some(path) = file.as_ref().filter(|path| !self.force && path.exists()) {
             return Err(file::exists(path));
         }
-        let mut client = global.connect().await?;
-        let evidence = evidence::of_experiment(&mut client, &self.experiment).await?;
-        let objects = Objects::Coordinator(client);
+        let (objects, evidence) = evidence::open(global, &self.experiment).await?;
         let mut data = objects.data_sets(&evidence).await?;
         self.attributes.add_to(&mut data, &evidence, global)?;
         let report = made(global, &objects, &evidence, data, self.at, self.exploratory).await?;

@@ -239,7 +239,7 @@ impl Numbers {
 
     /// Whether a page shows the numbers that are in it.
     fn page(&mut self, what: &str, said: &Written) {
-        let of = format!("the page of {what}");
+        let of = format!("what {what} shows");
         match said.page_is_its_documents(VERSION) {
             Some(true) => self.compared.push((of, 1)),
             Some(false) => {

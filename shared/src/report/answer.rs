@@ -37,10 +37,10 @@ fn other_axes(report: &Report) -> Vec<String> {
     let mut by_axis: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     for matched in &report.matched {
         let said = match matched.says {
-            MatchedSays::Opposite => "on the other side than at equal epochs",
-            MatchedSays::NotShown => "not shown any more",
-            MatchedSays::ShownHere => "shown, and not at equal epochs",
-            MatchedSays::NotTreated => "none: by then the arm had only done what the baseline does",
+            MatchedSays::Opposite => "the difference on val is on the other side than at equal epochs",
+            MatchedSays::NotShown => "no difference is shown on val",
+            MatchedSays::ShownHere => "a difference is shown on val that is not shown at equal epochs",
+            MatchedSays::NotTreated => "arms are read on val before they do anything else than their baseline",
             MatchedSays::Same | MatchedSays::Unknown => continue,
         };
         let told = matched.difference.map_or_else(|| "undefined".to_owned(), signed);
@@ -53,7 +53,7 @@ fn other_axes(report: &Report) -> Vec<String> {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let machines = if axis == "seconds" { " of the machines that trained" } else { "" };
         let told = told.join(", ");
-        format!("At equal {axis}{machines} instead of equal epochs, a difference on val is {said}: {told}{more}.")
+        format!("At equal {axis}{machines} instead of equal epochs {said}: {told}{more}.")
     };
     by_axis.into_iter().map(sentence).collect()
 }
