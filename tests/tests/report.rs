@@ -119,6 +119,18 @@ fn a_report_is_made_in_every_form_and_every_number_of_it_comes_out_again() {
     assert!(counts(&document)[1].1 > 200, "{document}");
     assert!(counts(&verified(&["verify", spec.name, "--report", &page]))[2].1 > 2000);
 
+    // Something else than epochs, and claims.
+    let matched = cluster.ceteris(&["compare", spec.name, "--match", "flops", "-o", "json"]).ok().json();
+    assert_eq!((&matched["schema"], &matched["contrasts"][0]["axis"]), (&"ceteris.matched/1".into(), &"flops".into()));
+    assert!(cluster.ceteris(&["compare", spec.name, "--match", "gpu-seconds"]).ok().stdout.contains("equal seconds"));
+    let claim = |says: &str| {
+        cluster.write("claims.toml", &format!("experiment = {:?}\n[[claim]]\nsays = {says:?}\n", spec.name))
+    };
+    // Twenty patients and two seeds show nothing.
+    let open = cluster.ceteris(&["check", &claim("finetuned > frozen in test.auc at 3 epochs by >= 0.3")]);
+    assert!([3, 4].contains(&open.code), "{}", open.stdout);
+    cluster.ceteris(&["check", &claim("finetuned > frozen in test.accuracy")]).refused(3, &["not declared"]);
+
     // A number that was improved by hand.
     let mut improved = report.clone();
     improved.comparison.contrasts[0].difference.mean_difference += 0.01;

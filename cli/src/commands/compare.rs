@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use ceteris_proto::v1;
 use ceteris_shared::document::{Comparison, Reason, Verdict};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use crate::{client, context::Global, failure::Failure, output};
+use crate::{client, context::Global, evidence, failure::Failure, output, render::MatchedContrasts};
 
 /// Compare the arms of an experiment: scores over seeds, each run, confusion, and what can be said about differences.
 ///
@@ -24,6 +24,7 @@ use crate::{client, context::Global, failure::Failure, output};
 #[command(after_help = "Examples:
   ceteris compare kermany                     at the endpoint that the spec declares
   ceteris compare kermany --at 2              a look at epoch 2, on val alone
+  ceteris compare kermany --match flops       on val, where both arms have done as many operations
   ceteris compare kermany --verdict           for scripts: did anything come out?
   ceteris compare kermany -o json | jq '.arms[] | {name, auc: .summary.test.auc.mean}'
   ceteris compare kermany -o csv > runs.csv
@@ -39,6 +40,9 @@ pub struct Options {
     /// Read all runs at this epoch instead of the endpoint.
     #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "predictions")]
     pub at: Option<u32>,
+    /// Make this equal instead of epochs, and compare on val.
+    #[arg(long = "match", value_name = "AXIS", conflicts_with_all = ["predictions", "verdict"])]
+    pub matched: Option<Axis>,
     /// Compare what is not comparable, with a warning over every table.
     #[arg(long, conflicts_with = "predictions")]
     pub exploratory: bool,
@@ -49,12 +53,43 @@ pub struct Options {
     models: models::ModelOptions,
 }
 
+/// What two arms may have spent equally much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Axis {
+    /// What is always equal: the comparison itself.
+    Epochs,
+    /// Optimizer steps.
+    Steps,
+    /// Training samples seen.
+    Samples,
+    /// Operations, counted as if nothing had been kept from before.
+    Flops,
+    /// Wall time of the devices that trained; each run has one.
+    #[value(alias = "gpu-seconds", alias = "wall")]
+    Seconds,
+}
+
+impl Axis {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Epochs => "epochs",
+            Self::Steps => "steps",
+            Self::Samples => "samples",
+            Self::Flops => "flops",
+            Self::Seconds => "seconds",
+        }
+    }
+}
+
 impl Options {
     /// # Errors
     /// When arms are refused as not comparable, when `--verdict` finds none, or when the coordinator cannot be asked.
     pub async fn run(self, global: &Global) -> Result<(), Failure> {
         if !self.models.predictions.is_empty() {
             return self.models.run(global, self.verdict);
+        }
+        if let Some(axis) = self.matched.filter(|axis| *axis != Axis::Epochs) {
+            return self.match_on(axis, global).await;
         }
         let request = v1::CompareRequest {
             experiment: self.experiment.unwrap_or_default(),
@@ -65,6 +100,27 @@ impl Options {
         let comparison = client::parse::<Comparison>(answer)?;
         output::print(&comparison, global.output)?;
         judge(&comparison, self.verdict)
+    }
+}
+
+impl Options {
+    /// The contrasts where `axis` is equal, from a report, which is computed here.
+    async fn match_on(self, axis: Axis, global: &Global) -> Result<(), Failure> {
+        let (objects, evidence) = evidence::open(global, &self.experiment.unwrap_or_default()).await?;
+        let data = objects.data_sets(&evidence).await?;
+        let report = super::report::made(global, &objects, &evidence, data, self.at, self.exploratory).await?;
+        let matched = MatchedContrasts {
+            experiment: report.experiment,
+            name: report.name,
+            axis: axis.name().to_owned(),
+            at: report.comparison.at,
+            exploratory: report.comparison.exploratory,
+            alpha: report.comparison.alpha,
+            contrasts: report.matched.into_iter().filter(|matched| matched.axis == axis.name()).collect(),
+            refused: report.comparison.refused.clone(),
+        };
+        output::print(&matched, global.output)?;
+        judge(&report.comparison, false)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod experiment;
 mod fetched;
 #[cfg(test)]
 pub mod fixtures;
+pub mod matched;
 mod models;
 mod numbers;
 mod plan;
@@ -21,6 +22,7 @@ use ceteris_shared::spec::ResolvedStage;
 pub use claims::{CheckedClaim, Claims};
 pub use dataset::{Import, ImportRefusal};
 pub use fetched::Fetched;
+pub use matched::MatchedContrasts;
 pub use numbers::{Difference, Numbers};
 pub use preview::{Preview, PreviewRow};
 

@@ -1,7 +1,7 @@
 //! What a report says in rows: the same cells for the page and for Markdown.
 
 use ceteris_shared::document::{
-    Combination, ComparisonArm, FieldClass, MatchedSays, PlateauState, Report, RunSpent, Spread, Uncertainty, Verdict,
+    Combination, ComparisonArm, FieldClass, PlateauState, Report, RunSpent, Spread, Uncertainty, Verdict,
 };
 use serde_json::Value;
 
@@ -250,34 +250,16 @@ pub(super) fn matched(report: &Report) -> Grid {
         "beside equal epochs",
     ]);
     for matched in &report.matched {
-        let epochs = |[first, last]: [ceteris_shared::ids::Epoch; 2]| match (first.0, last.0) {
-            (0, 0) => "no epoch".to_owned(),
-            _ if first == last => format!("epoch {first}"),
-            _ => format!("epochs {first} to {last}"),
-        };
-        let amount = match matched.axis.as_str() {
-            "seconds" => duration(matched.amount),
-            "flops" => format!("{:.3e}", matched.amount),
-            _ => format!("{:.0}", matched.amount),
-        };
         grid.row([
             matched.axis.clone(),
             matched.arm.clone(),
             matched.baseline.clone(),
-            amount,
-            epochs(matched.arm_epochs),
-            epochs(matched.baseline_epochs),
+            render::matched::amount(matched),
+            render::matched::epochs(matched.arm_epochs),
+            render::matched::epochs(matched.baseline_epochs),
             format!("{} {}", matched.metric, matched.difference.map_or_else(|| "-".to_owned(), signed)),
             interval(matched.uncertainty.as_ref()),
-            match matched.says {
-                MatchedSays::Same => "the same",
-                MatchedSays::Opposite => "OPPOSITE",
-                MatchedSays::NotShown => "not shown",
-                MatchedSays::ShownHere => "shown here alone",
-                MatchedSays::NotTreated => "not yet treated",
-                MatchedSays::Unknown => "-",
-            }
-            .to_owned(),
+            render::matched::says(matched.says).to_owned(),
         ]);
     }
     grid
