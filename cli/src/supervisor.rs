@@ -25,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const STABLE: Duration = Duration::from_secs(60);
 /// How long a worker may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long a process may be without a command line before it is taken for one that has ended.
+const STARTING: Duration = Duration::from_secs(1);
 /// How much of the log's end is shown, at most.
 const SHOWN_BYTES: u64 = 4096;
 const SHOWN_LINES: usize = 8;
@@ -115,6 +117,11 @@ async fn end_orphan(global: &Global, worker: &Worker) {
     let Some(pid) = text.parse().ok().and_then(rustix::process::Pid::from_raw) else { return };
     let command_line = format!("/proc/{text}/cmdline");
     let runs = || std::fs::read(&command_line).is_ok_and(|line| is_worker(&line, worker));
+    let began = Instant::now();
+    // A process that is just becoming another program has an empty one for a moment.
+    while std::fs::read(&command_line).is_ok_and(|line| line.is_empty()) && began.elapsed() < STARTING {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     if !runs() {
         return;
     }
