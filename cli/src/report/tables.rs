@@ -154,7 +154,6 @@ pub(super) fn subgroups(report: &Report) -> Grid {
         "patients",
         "arm",
         "against",
-        "score",
         "baseline",
         "arm's",
         "difference",
@@ -163,13 +162,12 @@ pub(super) fn subgroups(report: &Report) -> Grid {
     for group in &report.subgroups {
         let widened = if group.widened { ", and all of the other class" } else { "" };
         grid.row([
-            group.scored.clone(),
+            format!("{} {}", group.scored, score_name(&group.score)),
             format!("{} {}{widened}", group.attribute, group.value),
             group.samples.to_string(),
             group.patients.to_string(),
             group.arm.clone(),
             group.baseline.clone(),
-            score_name(&group.score),
             number(group.of_baseline),
             number(group.of_arm),
             signed(group.difference),

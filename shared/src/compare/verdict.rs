@@ -167,3 +167,50 @@ fn what_helps(difference: &Difference) -> String {
         None => format!("; no number of seeds would show {of} with probability 0.8 on so few patients"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        compare::difference::difference,
+        document::Pair,
+        stats::{Clusters, Influence, Labelled, influence},
+    };
+
+    fn scored(scores: &[u8]) -> (f64, Influence) {
+        let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score) / 255.0).collect();
+        let labels = (0..).take(scores.len()).map(|index| index % 2).collect();
+        let labelled = Labelled::of_scores(labels, &scores).expect("well-formed");
+        influence(Score::Auc, &labelled, None, &Clusters::singletons(scores.len())).expect("both classes")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// So what the benchmark counts of intervals, false alarms and coverage, is true of verdicts.
+        #[test]
+        fn a_winner_is_named_exactly_where_the_interval_leaves_0_out(
+            seeds in proptest::collection::vec((proptest::collection::vec(0u8.., 24), proptest::collection::vec(0u8.., 24), 0u8..80), 2..6)
+        ) {
+            let both = seeds.iter().map(|(baseline, arm, better)| {
+                // The arm's positives are raised, so that differences of all sizes occur.
+                let raised = (0..).zip(arm).map(|(index, score): (usize, &u8)| score.saturating_add(if index % 2 == 1 { *better } else { 0 }));
+                (scored(baseline), scored(&raised.collect::<Vec<u8>>()))
+            });
+            let (mut pairs, mut influences) = (Vec::new(), Vec::new());
+            for (seed, ((baseline, of_baseline), (arm, of_arm))) in (0..).zip(both) {
+                pairs.push(Pair { seed, baseline, arm, difference: arm - baseline });
+                influences.push(of_arm.minus(&of_baseline));
+            }
+            let compare = Compare { correct: Correction::None, ..Compare::default() };
+            let mut difference = difference(pairs, Some(&influences), &compare, 1);
+            correct(&compare, std::iter::once(&mut difference), 1);
+            let [low, high] = difference.uncertainty.as_ref().map_or([-1.0, 1.0], |known| known.interval);
+            let (verdict, _) = verdict(&difference, Score::Auc, &compare, 1);
+            let expected = if low > 0.0 { Verdict::Better } else if high < 0.0 { Verdict::Worse } else { Verdict::Inconclusive };
+            prop_assert_eq!(verdict, expected, "{:?}", difference.uncertainty);
+        }
+    }
+}
