@@ -1,19 +1,28 @@
 //! Reports of a small experiment whose predictions are made up: two arms with a common beginning, three seeds, forty patients.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
 use super::*;
 use crate::{
     checkpoint::Environment,
-    compare::Outcome,
-    dataset::{self, Manifest, Sample, Shard},
-    document::{Declared, EvidenceEpoch, Ledger, PlateauState, Timestamp, Verdict},
+    compare::{DataSets, Outcome},
+    dataset::{self, Manifest, Sample, Shard, Split},
+    digest::Digest,
+    document::{
+        Declared, Document, Evidence, EvidenceEpoch, EvidenceRun, Ledger, PlateauState, PredictionFile, Report,
+        Timestamp, Verdict,
+    },
     ids::ExperimentId,
-    plan::Pins,
+    lineage::LineageKey,
+    plan::{self, Pins},
     predictions::Predictions,
-    spec::{Format, parse},
+    spec::{ExperimentSpec, Format, Metric, Score, parse},
+    stats::Influence,
     trainer::{Scored, Spent},
 };
 
