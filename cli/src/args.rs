@@ -54,6 +54,7 @@ pub enum Command {
     Pause(commands::pause::Options),
     Resume(commands::resume::Options),
     Extend(commands::extend::Options),
+    Share(commands::share::Options),
     Retry(commands::retry::Options),
     Compare(commands::compare::Options),
     Check(commands::check::Options),
@@ -67,6 +68,7 @@ pub enum Command {
     #[command(subcommand)]
     Storage(Storage),
     Workers(commands::workers::Options),
+    Drain(commands::drain::Options),
     Completions(commands::completions::Options),
 }
 

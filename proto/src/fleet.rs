@@ -63,6 +63,11 @@ pub enum CoordinatorMessage {
     },
     /// All events up to this sequence number are stored.
     Ack(u64),
+    /// Begin nothing on these slots, and hand back what runs there after its epoch. Replaces what was said before.
+    Drain {
+        /// From 0.
+        slots: Vec<u32>,
+    },
 }
 
 /// Who a worker is.
@@ -151,8 +156,10 @@ pub enum EventKind {
     EpochCommitted(EpochCommitted),
     /// All epochs are committed.
     Finished,
-    /// A stop was obeyed.
+    /// A stop was obeyed, or the agent is shutting down.
     Stopped,
+    /// It stopped after an epoch, because its slot is drained.
+    HandedBack,
     /// It cannot go on.
     Failed {
         /// Who must act.

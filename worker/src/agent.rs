@@ -96,8 +96,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         let (sender, receiver) = mpsc::channel(QUEUE);
         let load = Arc::new(AtomicUsize::new(0));
         queues.push(Queue { sender, load: Arc::clone(&load) });
-        let slot =
-            Slot { shared: Arc::clone(&shared), launcher, trainer: Some(trainer), crashes: 0, last_crash: None, load };
+        let slot = Slot {
+            number: queues.len() - 1,
+            shared: Arc::clone(&shared),
+            launcher,
+            trainer: Some(trainer),
+            crashes: 0,
+            last_crash: None,
+            load,
+        };
         slots.spawn(slot.run(receiver));
     }
     let identity = Identity {
@@ -213,8 +220,10 @@ impl Starts for Dispatcher {
         let Some(wish) = self.attempts.take(attempt) else {
             return tracing::debug!(%attempt, "it is here already");
         };
-        let queue = self.queues.iter().min_by_key(|queue| queue.load.load(Ordering::Relaxed));
-        let taken = queue.is_some_and(|queue| {
+        let usable = self.queues.iter().enumerate().filter(|(slot, _)| !self.attempts.is_drained(*slot));
+        let queue = usable.min_by_key(|(_, queue)| queue.load.load(Ordering::Relaxed));
+        let taken = queue.is_some_and(|(slot, queue)| {
+            self.attempts.place(attempt, slot);
             let sent = queue.sender.try_send(Taken { start, wish }).is_ok();
             if sent {
                 queue.load.fetch_add(1, Ordering::Relaxed);
@@ -226,6 +235,10 @@ impl Starts for Dispatcher {
             let message = format!("all {} slots of this worker are taken", self.queues.len());
             self.tell(attempt, EventKind::Failed { cause: FailureCause::Infrastructure, message });
         }
+    }
+
+    fn drain(&self, slots: &[u32]) {
+        self.attempts.drain(slots.iter().map(|&slot| slot as usize).collect());
     }
 }
 

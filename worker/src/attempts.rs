@@ -2,7 +2,7 @@
 //! told wishes and tells progress, and the slots, which do the opposite.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -26,11 +26,13 @@ pub(crate) enum Wish {
 
 /// The attempts that were taken and are not yet ended.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts(Mutex<BTreeMap<Attempt, Entry>>);
+pub(crate) struct Attempts(Mutex<BTreeMap<Attempt, Entry>>, Mutex<BTreeSet<usize>>);
 
 #[derive(Debug)]
 struct Entry {
     progress: Progress,
+    /// Where it is executed.
+    slot: Option<usize>,
     wish: watch::Sender<Wish>,
 }
 
@@ -48,7 +50,7 @@ impl Attempts {
         }
         let (wish, receiver) = watch::channel(Wish::default());
         let progress = Progress { attempt, epoch: Epoch(0), step: 0, steps: 0, loss: None };
-        entries.insert(attempt, Entry { progress, wish });
+        entries.insert(attempt, Entry { progress, slot: None, wish });
         Some(receiver)
     }
 
@@ -56,6 +58,25 @@ impl Attempts {
         if let Some(entry) = self.lock().get_mut(&progress.attempt) {
             entry.progress = progress;
         }
+    }
+
+    /// Says which slot executes an attempt.
+    pub(crate) fn place(&self, attempt: Attempt, slot: usize) {
+        if let Some(entry) = self.lock().get_mut(&attempt) {
+            entry.slot = Some(slot);
+        }
+    }
+
+    /// Marks these slots, and only these, as drained: what runs there is to end after its epoch.
+    pub(crate) fn drain(&self, slots: BTreeSet<usize>) {
+        let entries = self.lock();
+        let there = entries.values().filter(|entry| entry.slot.is_some_and(|slot| slots.contains(&slot)));
+        there.for_each(|entry| strengthen(&entry.wish, Wish::StopAfterEpoch));
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = slots;
+    }
+
+    pub(crate) fn is_drained(&self, slot: usize) -> bool {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).contains(&slot)
     }
 
     pub(crate) fn end(&self, attempt: Attempt) {

@@ -59,6 +59,8 @@ pub(crate) struct Identity {
 pub(crate) trait Starts: Send + Sync {
     /// Must not wait.
     fn start(&self, start: StartAttempt);
+    /// Begins nothing on these slots from now on, and hands back what runs there after its epoch. Must not wait.
+    fn drain(&self, slots: &[u32]);
 }
 
 pub(crate) struct Session<S> {
@@ -241,6 +243,10 @@ impl<S: Starts> Session<S> {
                 CoordinatorMessage::Revoke { attempt, reason } => {
                     let known = self.attempts.wish(attempt, Wish::Abandon);
                     tracing::info!(%attempt, reason, known, "revoked");
+                }
+                CoordinatorMessage::Drain { slots } => {
+                    tracing::info!(?slots, "drained");
+                    self.starts.drain(&slots);
                 }
                 CoordinatorMessage::Ack(sequence) => {
                     if let Err(error) = self.outbox.acknowledge(sequence).await {

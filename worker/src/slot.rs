@@ -85,6 +85,8 @@ pub(crate) struct Shared {
 
 #[derive(Debug)]
 pub(crate) struct Slot {
+    /// From 0.
+    pub number: usize,
     pub shared: Arc<Shared>,
     pub launcher: Launcher,
     pub trainer: Option<Trainer>,
@@ -153,6 +155,7 @@ impl Slot {
         let kind = match outcome {
             Outcome::Abandoned => return Ok(()),
             Outcome::Finished => EventKind::Finished,
+            Outcome::Stopped if self.shared.attempts.is_drained(self.number) => EventKind::HandedBack,
             Outcome::Stopped => EventKind::Stopped,
             Outcome::Failed(Failure { cause, message, damaged }) => {
                 let message = message.chars().take(8000).collect();

@@ -12,6 +12,7 @@ pub mod data_import;
 pub mod data_ls;
 pub mod data_preview;
 pub mod data_show;
+pub mod drain;
 pub mod explain;
 pub mod export;
 pub mod extend;
@@ -23,6 +24,7 @@ pub mod plan;
 pub mod report;
 pub mod resume;
 pub mod retry;
+pub mod share;
 pub mod show;
 pub mod storage_check;
 pub mod submit;
@@ -65,6 +67,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(options) => options.run(global).await,
         Command::Cancel(options) => options.run(global).await,
         Command::Pause(options) => options.run(global).await,
+        Command::Share(options) => options.run(global).await,
+        Command::Drain(options) => options.run(global).await,
         Command::Resume(options) => options.run(global).await,
         Command::Extend(options) => options.run(global).await,
         Command::Retry(options) => options.run(global).await,

@@ -143,7 +143,7 @@ impl Scheduler {
     /// Gives up checkpoints, but for those that what is not done yet goes on from.
     pub(crate) fn collect(&mut self, now: Timestamp, manifests: Vec<Digest>, effects: &mut Effects) {
         let open = self.segments.iter().filter(|(_, segment)| !segment.state.is_done());
-        let needed: BTreeSet<Digest> = open.filter_map(|(&id, _)| self.deepest(id)).collect();
+        let needed: BTreeSet<Digest> = open.filter_map(|(id, _)| self.deepest(id)).collect();
         for manifest in manifests {
             if !needed.contains(&manifest) && self.collected.insert(manifest) {
                 self.damaged.insert(manifest);

@@ -120,6 +120,7 @@ impl Session {
             EventKind::Started => return self.report(sequence, attempt, Report::Started).await,
             EventKind::Finished => return self.report(sequence, attempt, Report::Finished).await,
             EventKind::Stopped => return self.report(sequence, attempt, Report::Stopped).await,
+            EventKind::HandedBack => return self.report(sequence, attempt, Report::HandedBack).await,
             EventKind::Failed { cause, message } => {
                 return self.report(sequence, attempt, Report::Failed { cause, message }).await;
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ceteris_scheduler::{AttemptEnd, Reused, State, Timestamp};
+use ceteris_scheduler::{AttemptEnd, Reused, Sharing, State, Timestamp};
 use ceteris_shared::{
     checkpoint::Environment,
     dataset::Split,
@@ -53,6 +53,8 @@ pub struct ExperimentRecord {
     pub paused_at: Option<Timestamp>,
     /// The environment class that it is trained in alone, once that is known and if there is one.
     pub environment: Option<Environment>,
+    /// How it shares the fleet with others.
+    pub sharing: Sharing,
 }
 
 /// A line of the list of experiments.

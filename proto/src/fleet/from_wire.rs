@@ -143,6 +143,7 @@ impl TryFrom<v1::CoordinatorMessage> for CoordinatorMessage {
                 reason: bounded("revoke.reason", revoke.reason)?,
             },
             Message::Ack(ack) => Self::Ack(ack.sequence),
+            Message::Drain(drain) => Self::Drain { slots: drain.slots },
         })
     }
 }
@@ -201,6 +202,7 @@ fn ended_kind(ended: v1::AttemptEnded) -> Result<EventKind> {
     Ok(match required("ended.outcome", ended.outcome)? {
         Outcome::Finished(_) => EventKind::Finished,
         Outcome::Stopped(_) => EventKind::Stopped,
+        Outcome::HandedBack(_) => EventKind::HandedBack,
         Outcome::Failed(failed) => EventKind::Failed {
             cause: named("failed.cause", failed.cause)?,
             message: bounded("failed.message", failed.message)?,

@@ -125,6 +125,7 @@ fn to_worker() -> Vec<CoordinatorMessage> {
     let others = [
         CoordinatorMessage::Welcome { lease: Duration::from_secs(30), heartbeat: Duration::from_millis(2500) },
         CoordinatorMessage::Stop { attempt: attempt(), now: true },
+        CoordinatorMessage::Drain { slots: vec![0, 3] },
         CoordinatorMessage::Revoke { attempt: attempt(), reason: "its lease ended".to_owned() },
         CoordinatorMessage::Ack(9),
     ];
@@ -172,6 +173,7 @@ fn to_coordinator() -> Vec<WorkerMessage> {
         EventKind::EpochCommitted(committed),
         EventKind::Finished,
         EventKind::Stopped,
+        EventKind::HandedBack,
         EventKind::Failed { cause: FailureCause::Diverged, message: "the loss is infinite".to_owned() },
         EventKind::Damaged { checkpoint: Digest::of(b"manifest"), message: "a part is gone".to_owned() },
         EventKind::Log(vec!["a line".to_owned()]),

@@ -14,8 +14,8 @@ use sqlx::{SqliteConnection, query, query_scalar, sqlite::SqliteRow};
 use super::{
     Fault, Sqlite,
     codec::{
-        Columns as _, attempt_of, committed_of, dataset_of, end_of, experiment_of, int, json, log_of, point_of,
-        replayed_of, run_of, state_of, step_of, weights_of, worker_of,
+        Columns as _, attempt_of, committed_of, dataset_of, drain_of, end_of, experiment_of, int, json, log_of,
+        point_of, replayed_of, run_of, state_of, step_of, weights_of, worker_of,
     },
 };
 use crate::store::{
@@ -51,6 +51,7 @@ impl Sqlite {
                 reused: Vec::new(),
                 rule: record.spec.controls.environment,
                 environment: None,
+                sharing: record.sharing,
             };
             Ok(SavedExperiment { submission, cancelled, paused, environment, segments })
         });
@@ -59,7 +60,10 @@ impl Sqlite {
         let damaged = damaged.iter().map(|row| row.parsed("manifest")).collect::<Result<_, _>>()?;
         let collected = query("SELECT manifest FROM collected ORDER BY manifest").fetch_all(&mut *from).await?;
         let collected = collected.iter().map(|row| row.parsed("manifest")).collect::<Result<_, _>>()?;
-        Ok(Snapshot { experiments, damaged, collected })
+        let drained = query("SELECT worker, slots FROM drained ORDER BY worker").fetch_all(&mut *from).await?;
+        let drained =
+            drained.iter().map(|row| Ok((row.parsed("worker")?, drain_of(row)?))).collect::<Result<_, Fault>>()?;
+        Ok(Snapshot { experiments, damaged, collected, drained })
     }
 
     pub(super) async fn read_trained(

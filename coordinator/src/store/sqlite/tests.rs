@@ -27,6 +27,7 @@ contract! {
     every_state_is_stored,
     a_commit_is_all_or_nothing,
     a_pause_is_stored_until_its_end,
+    sharing_and_drains_are_restored,
     an_epoch_is_read_once,
     what_is_trained_counts_for_another_experiment,
     sequences_only_grow,

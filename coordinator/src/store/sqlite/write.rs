@@ -1,6 +1,6 @@
 //! What changes the database. Every function here is one transaction.
 
-use ceteris_scheduler::{Change as Decision, State, Timestamp};
+use ceteris_scheduler::{Change as Decision, Drain, Sharing, State, Timestamp};
 use ceteris_shared::{
     digest::Digest,
     ids::{Attempt, ExperimentId, SegmentId, WorkerId},
@@ -293,6 +293,8 @@ async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Resul
                 .await?;
             Ok(())
         }
+        Decision::ExperimentShared { experiment, sharing } => write_sharing(to, *experiment, *sharing).await,
+        Decision::WorkerDrained { worker, drain } => write_drain(to, *worker, drain.as_ref()).await,
         Decision::ExperimentCancelled { experiment, at } => {
             query("UPDATE experiments SET cancelled_at = ? WHERE id = ?")
                 .bind(int(at.0))
@@ -302,6 +304,37 @@ async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Resul
             Ok(())
         }
     }
+}
+
+async fn write_sharing(to: &mut SqliteConnection, experiment: ExperimentId, sharing: Sharing) -> Result<(), Fault> {
+    query("UPDATE experiments SET priority = ?, weight = ?, max_concurrent = ?, device_memory = ? WHERE id = ?")
+        .bind(int(sharing.priority))
+        .bind(int(sharing.weight))
+        .bind(sharing.max_concurrent.map(int))
+        .bind(int(sharing.device_memory))
+        .bind(experiment.to_string())
+        .execute(to)
+        .await?;
+    Ok(())
+}
+
+async fn write_drain(to: &mut SqliteConnection, worker: WorkerId, drain: Option<&Drain>) -> Result<(), Fault> {
+    let slots = match drain {
+        None => {
+            query("DELETE FROM drained WHERE worker = ?").bind(worker.to_string()).execute(to).await?;
+            return Ok(());
+        }
+        Some(Drain::Worker) => None,
+        Some(Drain::Slots(slots)) => Some(json(slots)?),
+    };
+    query(
+        "INSERT INTO drained (worker, slots) VALUES (?, ?) ON CONFLICT (worker) DO UPDATE SET slots = excluded.slots",
+    )
+    .bind(worker.to_string())
+    .bind(slots)
+    .execute(to)
+    .await?;
+    Ok(())
 }
 
 async fn add_segment(

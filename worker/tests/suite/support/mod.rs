@@ -172,6 +172,7 @@ pub fn story(events: &[Event]) -> Vec<String> {
         EventKind::StepCommitted(committed) => Some(format!("step {} of {}", committed.step, committed.epoch)),
         EventKind::EpochCommitted(committed) => Some(format!("committed {}", committed.epoch)),
         EventKind::Finished => Some("finished".to_owned()),
+        EventKind::HandedBack => Some("handed back".to_owned()),
         EventKind::Stopped => Some("stopped".to_owned()),
         EventKind::Failed { cause, .. } => Some(format!("failed {cause:?}")),
         EventKind::Damaged { checkpoint, .. } => Some(format!("damaged {}", checkpoint.short())),
