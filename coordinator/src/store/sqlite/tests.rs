@@ -56,7 +56,7 @@ async fn a_newer_database_is_left_alone() {
     let store = Sqlite::open(&place).await.expect("it opens");
     let future = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (9999, 'later', TRUE, x'00', 0)";
-    sqlx::query(future).execute(&store.writer).await.expect("it is written");
+    sqlx::query(future).execute(&store.writer.pool).await.expect("it is written");
     store.close().await;
     let error = Sqlite::open(&place).await.expect_err("it is newer");
     assert!(matches!(error, Error::Newer { migration: 9999, .. }), "{error}");
