@@ -66,6 +66,8 @@ pub enum Command {
     Gc(commands::gc::Options),
     #[command(subcommand)]
     Storage(Storage),
+    Backup(commands::backup::Options),
+    Restore(commands::restore::Options),
     Workers(commands::workers::Options),
     Completions(commands::completions::Options),
 }

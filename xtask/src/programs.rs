@@ -64,8 +64,13 @@ pub fn for_benchmarks(workspace: &Workspace) -> Result<Programs> {
 
 /// An example of the shared crate, such as the one that plans again and again, optimised; none needs libtorch.
 pub fn shared_example(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    example(workspace, "ceteris-shared", name)
+}
+
+/// An example of a crate that does not need libtorch, optimised.
+pub fn example(workspace: &Workspace, package: &str, name: &str) -> Result<PathBuf> {
     let mut build = cargo(workspace);
-    build.args(["build", "--release", "--package", "ceteris-shared", "--example", name]);
+    build.args(["build", "--release", "--package", package, "--example", name]);
     command::run(&mut build).context("the example does not build; the compiler says why above")?;
     Ok(target(workspace)?.join("release/examples").join(name))
 }

@@ -77,3 +77,45 @@ impl Observations {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ceteris_shared::ids::SegmentId;
+    use tempfile::TempDir;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::{Observation, Sqlite};
+
+    #[tokio::test]
+    async fn what_comes_while_something_is_stored_is_stored_together_and_in_order() {
+        let folder = TempDir::new().expect("a folder");
+        let store = Arc::new(Sqlite::open(&folder.path().join("c.db")).await.expect("it opens"));
+        let mut observations = Observations::new(store.clone(), WorkerId(Uuid::from_u128(1)));
+        assert_eq!(observations.stored().await, None, "there is nothing to wait for");
+        let attempt = Attempt { segment: SegmentId(Uuid::from_u128(2)), number: 1 };
+        let log = |sequence| Observed { sequence, attempt, what: Observation::Log(vec!["x".repeat(1 << 15)]) };
+        let mut added = 0;
+        while observations.has_room() {
+            added += 1;
+            observations.add(log(added));
+        }
+        assert!((32..40).contains(&added), "a bounded number of events is held: {added}");
+        let first = observations.stored().await.expect("one is on its way").expect("it is stored");
+        assert_eq!(first, Stored { last: 1, refused: vec![attempt] });
+        assert!(observations.has_room(), "the others are on their way");
+        observations.add(log(added + 1));
+        // Waiting may be given up at any time.
+        drop(observations.stored());
+        let second = observations.stored().await.expect("the others are on their way").expect("they are stored");
+        assert_eq!((second.last, second.refused.len()), (added, added as usize - 1));
+        let third = observations.stored().await.expect("the last is on its way").expect("it is stored");
+        assert_eq!((third.last, observations.stored().await), (added + 1, None));
+
+        observations.add(log(added + 2));
+        observations.add(log(added + 3));
+        store.close().await;
+        assert!(observations.stored().await.expect("it is on its way").is_err(), "the store is closed");
+        assert_eq!(observations.stored().await, None, "nothing goes past what was not stored");
+    }
+}

@@ -26,7 +26,7 @@ pub use record::{
     Observed, References, ReplayedRecord, RunRef, SegmentRecord, SeriesPoint, SeriesQuery, TrainedEpoch, WeightsRecord,
     WorkerRecord,
 };
-pub use sqlite::Sqlite;
+pub use sqlite::{Sqlite, backup};
 
 /// What the coordinator remembers.
 #[async_trait]

@@ -6,7 +6,10 @@
 //! away.
 
 mod append;
+pub mod backup;
 mod codec;
+#[cfg(test)]
+mod golden;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -84,7 +87,7 @@ impl Sqlite {
             |connections| SqlitePoolOptions::new().max_connections(connections).idle_timeout(None).max_lifetime(None);
         let writing = options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
         let writer = pool(1).connect_with(writing).await.map_err(|error| opening(place, error))?;
-        sqlx::migrate!("migrations/sqlite").run(&writer).await.map_err(|error| migrating(place, error))?;
+        backup::MIGRATOR.run(&writer).await.map_err(|error| migrating(place, error))?;
         let readers =
             pool(READERS).connect_with(options.read_only(true)).await.map_err(|error| opening(place, error))?;
         let writer = Writer::new(place, writer);
