@@ -30,7 +30,7 @@ pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
     let mut report =
         Report { name: "metrics", file: "metrics", about: ABOUT, machine: machine::facts(), ..Report::default() };
     // A round of ours is so many events of each worker; one of the peer so many batches.
-    let (rounds, events, batches) = if quick { (2, 8, 2) } else { (7, 48, 10) };
+    let (rounds, events, batches) = if quick { (2, 8, 2) } else { (7, 24, 10) };
     let work = workspace.root.join(".ceteris/bench/metrics");
     command::empty_folder(&work)?;
     let script = workspace.root.join("xtask/src/bench/peers/log_metrics.py");

@@ -259,14 +259,15 @@ impl Sqlite {
                FROM json_each(?1) AS wanted JOIN counted AS c ON c.segment = wanted.value \
                JOIN attempts AS a ON a.segment = c.source AND a.number = c.attempt \
                JOIN series AS s ON s.attempt = a.id JOIN points AS p ON p.series = s.id AND p.epoch = c.epoch \
+               WHERE ?3 = '[]' OR s.name IN (SELECT value FROM json_each(?3)) \
                UNION ALL \
                SELECT wanted.key, a.segment, a.number, s.split, s.name, p.epoch, p.step, p.value \
                FROM json_each(?1) AS wanted JOIN attempts AS a ON a.segment = wanted.value \
                JOIN series AS s ON s.attempt = a.id JOIN points AS p ON p.series = s.id \
                WHERE ?2 AND a.number = (SELECT max(number) FROM attempts WHERE segment = a.segment) \
-                 AND p.epoch NOT IN (SELECT epoch FROM counted WHERE segment = a.segment)) \
+                 AND NOT EXISTS (SELECT 1 FROM counted WHERE segment = a.segment AND epoch = p.epoch) \
+                 AND (?3 = '[]' OR s.name IN (SELECT value FROM json_each(?3)))) \
              SELECT segment, number, split, name, epoch, step, value FROM measured \
-             WHERE ?3 = '[]' OR name IN (SELECT value FROM json_each(?3)) \
              ORDER BY key, split, name, epoch, step";
         let rows = query(select)
             .bind(json(&wanted.segments)?)

@@ -230,7 +230,7 @@ async fn the_log_stays_bounded_while_workers_send_and_readers_never_pause() {
     };
     let line = "x".repeat(40_000);
     let sending = workers.iter().map(async |&(worker, attempt)| {
-        for sequence in 1..=600 {
+        for sequence in 1..=400 {
             let log = Observed { sequence: 2 * sequence, attempt, what: Observation::Log(vec![line.clone()]) };
             store.append(worker, vec![losses(attempt, 2 * sequence - 1, &[0.5; 50]), log]).await.expect("it is stored");
         }
