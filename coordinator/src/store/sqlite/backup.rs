@@ -22,7 +22,7 @@ pub use restore::{Lost, Replaced, Restored, restore};
 use super::{
     Fault,
     codec::Columns as _,
-    migrating, sql,
+    migrating, result_code, sql,
     writer::{BUSY, beside},
 };
 use crate::store;
@@ -98,15 +98,19 @@ pub async fn backup(database: &Path, to: &Path, replace: bool) -> Result<Backup,
 }
 
 async fn copy_state(database: &Path, to: &Path) -> Result<Backup, Error> {
-    remove(to)?;
     let mut connection = open(database, false).await?;
     check_schema(&mut connection, database).await?;
     let target = to.to_str().ok_or_else(|| {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "its name is not UTF-8");
         Error::Io { doing: "write", place: to.to_owned(), source }
     })?;
+    // SQLite writes into a file that is there and empty; what it says of one that it cannot make names the database.
+    File::create(to).map_err(doing("write", to))?;
     let copied = query("VACUUM INTO ?").bind(target).execute(&mut connection).await;
-    copied.map_err(|error| named(database, error))?;
+    copied.map_err(|error| match result_code(&error) {
+        Some(13) => doing("write", to)(io::ErrorKind::StorageFull.into()),
+        _ => named(database, error),
+    })?;
     close(connection, database).await?;
     seal::seal(to)?;
     examine(to).await
@@ -194,7 +198,7 @@ fn named(place: &Path, error: sqlx::Error) -> Error {
 
 fn within(place: &Path, fault: Fault) -> Error {
     match fault {
-        Fault::Sql(error) if super::result_code(&error) == Some(26) => {
+        Fault::Sql(error) if result_code(&error) == Some(26) => {
             Error::Foreign { place: place.to_owned(), what: "it is no SQLite file".to_owned() }
         }
         Fault::Sql(error) => sql(place, &error).into(),

@@ -122,6 +122,9 @@ async fn what_is_no_backup_is_refused_by_name() {
     assert!(matches!(missing, Error::Missing { .. }), "{missing}");
     let foreign = backup(&text, &target, false).await.expect_err("it is no database");
     assert!(matches!(foreign, Error::Foreign { .. }), "{foreign}");
+    let nowhere = folder.path().join("no/folder/backup");
+    let unwritable = backup(&place, &nowhere, false).await.expect_err("there is no such folder");
+    assert!(matches!(unwritable, Error::Io { .. }) && unwritable.to_string().contains("no/folder"), "{unwritable}");
     assert!(!target.exists() && !beside(&target, ".partial").exists());
 }
 
