@@ -67,6 +67,8 @@ pub enum Command {
     Gc(commands::gc::Options),
     #[command(subcommand)]
     Storage(Storage),
+    Backup(commands::backup::Options),
+    Restore(commands::restore::Options),
     Workers(commands::workers::Options),
     Drain(commands::drain::Options),
     Completions(commands::completions::Options),

@@ -1,5 +1,6 @@
 //! The commands, one file each: its options, its help, and what it does.
 
+pub mod backup;
 pub mod bundle;
 pub mod cancel;
 pub mod check;
@@ -22,6 +23,7 @@ pub mod ls;
 pub mod pause;
 pub mod plan;
 pub mod report;
+pub mod restore;
 pub mod resume;
 pub mod retry;
 pub mod share;
@@ -83,6 +85,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Verify(Verify { command: None, numbers }) => numbers.run(global).await,
         Command::Gc(options) => options.run(global).await,
         Command::Storage(Storage::Check(options)) => options.run(global).await,
+        Command::Backup(options) => options.run().await,
+        Command::Restore(options) => options.run(global).await,
         Command::Workers(options) => options.run(global).await,
         Command::Completions(options) => options.run(),
     }

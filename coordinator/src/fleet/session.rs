@@ -12,10 +12,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
-use super::Service;
+use super::{
+    Service,
+    observations::{Observations, Stored},
+};
 use crate::{
     driver::{Close, Outgoing},
-    store,
+    store::{self, Observation, Observed},
 };
 
 /// Takes a worker's messages, one after the other.
@@ -25,6 +28,9 @@ pub(super) struct Session {
     id: SessionId,
     /// Sequence number of the last event that is stored.
     last: u64,
+    /// Sequence number of the last event that is stored or on its way.
+    taken: u64,
+    observations: Observations,
     outbox: mpsc::Sender<Outgoing>,
     closed: CancellationToken,
 }
@@ -41,7 +47,8 @@ impl Session {
         outbox: mpsc::Sender<Outgoing>,
         closed: CancellationToken,
     ) -> Self {
-        Self { service, worker, id, last, outbox, closed }
+        let observations = Observations::new(service.store.clone(), worker);
+        Self { service, worker, id, last, taken: last, observations, outbox, closed }
     }
 
     #[tracing::instrument(skip_all, fields(worker = %self.worker, session = %self.id))]
@@ -65,7 +72,15 @@ impl Session {
             return end;
         }
         loop {
-            let message = match inbound.message().await {
+            let message = tokio::select! {
+                biased;
+                Some(stored) = self.observations.stored() => match self.observed(stored).await {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(end) => return end,
+                },
+                message = inbound.message(), if self.observations.has_room() => message,
+            };
+            let message = match message {
                 Ok(Some(message)) => message,
                 Ok(None) => return None,
                 Err(status) => {
@@ -101,57 +116,63 @@ impl Session {
     /// What was stored before is only acknowledged again.
     async fn event(&mut self, event: Event) -> ControlFlow<End> {
         let Event { sequence, attempt, kind } = event;
-        if sequence > self.last {
-            if sequence != self.last + 1 {
-                tracing::warn!(sequence, last = self.last, "events are missing before this one");
-            }
-            self.store(sequence, attempt, kind).await?;
-            self.last = sequence;
+        if sequence <= self.taken {
+            self.settle().await?;
+            return self.say(CoordinatorMessage::Ack(self.last)).await;
         }
+        if sequence != self.taken + 1 {
+            tracing::warn!(sequence, last = self.taken, "events are missing before this one");
+        }
+        self.taken = sequence;
+        let report = match kind {
+            EventKind::Metrics(points) => return self.observe(sequence, attempt, Observation::Metrics(points)),
+            EventKind::Log(lines) => return self.observe(sequence, attempt, Observation::Log(lines)),
+            EventKind::Started => Report::Started,
+            EventKind::Finished => Report::Finished,
+            EventKind::Stopped => Report::Stopped,
+            EventKind::HandedBack => Report::HandedBack,
+            EventKind::Failed { cause, message } => Report::Failed { cause, message },
+            EventKind::Damaged { checkpoint, message } => Report::Damaged { checkpoint, message },
+            EventKind::StepCommitted(StepCommitted { epoch, step, key, manifest }) => {
+                Report::StepCommitted(CommittedStep { epoch, step, key, manifest })
+            }
+            EventKind::EpochCommitted(epoch) => Report::EpochCommitted(committed(epoch)),
+        };
+        self.settle().await?;
+        self.report(sequence, attempt, report).await?;
+        self.last = sequence;
         self.say(CoordinatorMessage::Ack(self.last)).await
     }
 
-    async fn store(&mut self, sequence: u64, attempt: Attempt, kind: EventKind) -> ControlFlow<End> {
-        let stored = match kind {
-            EventKind::Metrics(points) => {
-                self.service.store.append_metrics(self.worker, sequence, attempt, &points).await
-            }
-            EventKind::Log(lines) => self.service.store.append_log(self.worker, sequence, attempt, &lines).await,
-            EventKind::Started => return self.report(sequence, attempt, Report::Started).await,
-            EventKind::Finished => return self.report(sequence, attempt, Report::Finished).await,
-            EventKind::Stopped => return self.report(sequence, attempt, Report::Stopped).await,
-            EventKind::HandedBack => return self.report(sequence, attempt, Report::HandedBack).await,
-            EventKind::Failed { cause, message } => {
-                return self.report(sequence, attempt, Report::Failed { cause, message }).await;
-            }
-            EventKind::Damaged { checkpoint, message } => {
-                return self.report(sequence, attempt, Report::Damaged { checkpoint, message }).await;
-            }
-            EventKind::StepCommitted(StepCommitted { epoch, step, key, manifest }) => {
-                let committed = CommittedStep { epoch, step, key, manifest };
-                return self.report(sequence, attempt, Report::StepCommitted(committed)).await;
-            }
-            EventKind::EpochCommitted(epoch) => {
-                return self.report(sequence, attempt, Report::EpochCommitted(committed(epoch))).await;
-            }
-        };
-        self.appended(attempt, stored).await
+    fn observe(&mut self, sequence: u64, attempt: Attempt, what: Observation) -> ControlFlow<End> {
+        self.observations.add(Observed { sequence, attempt, what });
+        ControlFlow::Continue(())
     }
 
-    async fn appended(&mut self, attempt: Attempt, stored: Result<bool, store::Error>) -> ControlFlow<End> {
-        match stored {
-            Ok(true) => ControlFlow::Continue(()),
-            Ok(false) => {
-                let reason = format!("attempt {attempt} was never this worker's");
-                self.service.count_rejected();
-                tracing::warn!(reason, "refused");
-                self.say(CoordinatorMessage::Revoke { attempt, reason }).await
-            }
+    /// Waits until all that was observed is stored and acknowledged: what follows rests on it.
+    async fn settle(&mut self) -> ControlFlow<End> {
+        while let Some(stored) = self.observations.stored().await {
+            self.observed(stored).await?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn observed(&mut self, stored: Result<Stored, store::Error>) -> ControlFlow<End> {
+        let Stored { last, refused } = match stored {
+            Ok(stored) => stored,
             Err(error) => {
                 tracing::error!(%error, "what a worker measured cannot be stored");
-                ControlFlow::Break(Some(Close::StoreFailed))
+                return ControlFlow::Break(Some(Close::StoreFailed));
             }
+        };
+        self.last = last;
+        for attempt in refused {
+            let reason = format!("attempt {attempt} was never this worker's");
+            self.service.count_rejected();
+            tracing::warn!(reason, "refused");
+            self.say(CoordinatorMessage::Revoke { attempt, reason }).await?;
         }
+        self.say(CoordinatorMessage::Ack(self.last)).await
     }
 
     async fn report(&mut self, sequence: u64, attempt: Attempt, report: Report) -> ControlFlow<End> {
@@ -162,7 +183,7 @@ impl Session {
         }
     }
 
-    async fn say(&self, message: CoordinatorMessage) -> ControlFlow<End> {
+    async fn say(&mut self, message: CoordinatorMessage) -> ControlFlow<End> {
         match self.outbox.send(Outgoing::Message(message)).await {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(None),

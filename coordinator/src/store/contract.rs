@@ -1,5 +1,8 @@
 //! What every store must do, as functions over the trait. Each gets a store of its own, empty.
 
+mod observed;
+pub(crate) mod story;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ceteris_scheduler::{
@@ -19,6 +22,8 @@ use ceteris_shared::{
 use uuid::Uuid;
 
 use super::{Change, DatasetRecord, Error, ExperimentRecord, SeriesQuery, Store, WeightsRecord, What, WorkerRecord};
+
+pub(super) use observed::what_is_observed_is_stored_once_in_any_order;
 
 const SPEC: &str = r#"
 name = "example"
@@ -59,7 +64,7 @@ pub(crate) fn experiment(id: u128, name: &str) -> ExperimentRecord {
     }
 }
 
-fn environment() -> Environment {
+pub(crate) fn environment() -> Environment {
     Environment {
         engine: lineage::ENGINE.to_owned(),
         libtorch: "2".to_owned(),
@@ -70,7 +75,7 @@ fn environment() -> Environment {
     }
 }
 
-fn worker() -> WorkerRecord {
+pub(crate) fn worker() -> WorkerRecord {
     WorkerRecord {
         id: WORKER,
         name: "w".to_owned(),

@@ -214,6 +214,36 @@ pub struct SeriesPoint {
     pub point: MetricPoint,
 }
 
+/// What an execution measured or printed: an event that the scheduler has no part in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// The worker's number of the event.
+    pub sequence: u64,
+    /// Of which execution.
+    pub attempt: Attempt,
+    /// What.
+    pub what: Observation,
+}
+
+/// What was measured or printed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    /// Measured values.
+    Metrics(Vec<MetricPoint>),
+    /// Lines of the log.
+    Log(Vec<String>),
+}
+
+impl Observed {
+    /// About as many bytes as it takes in memory and in the database; never 0.
+    pub fn bytes(&self) -> usize {
+        match &self.what {
+            Observation::Metrics(points) => 64 + 48 * points.len(),
+            Observation::Log(lines) => 64 + lines.iter().map(|line| 32 + line.len()).sum::<usize>(),
+        }
+    }
+}
+
 /// Log lines that came together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogBatch {

@@ -259,19 +259,20 @@ impl Sqlite {
 
     pub(super) async fn read_series(&self, wanted: &SeriesQuery) -> Result<Vec<SeriesPoint>, Fault> {
         let select = "WITH measured AS ( \
-               SELECT wanted.key, c.segment, a.id, a.number, c.epoch \
+               SELECT wanted.key, c.segment, a.number, s.split, s.name, p.epoch, p.step, p.value \
                FROM json_each(?1) AS wanted JOIN counted AS c ON c.segment = wanted.value \
                JOIN attempts AS a ON a.segment = c.source AND a.number = c.attempt \
+               JOIN series AS s ON s.attempt = a.id JOIN points AS p ON p.series = s.id AND p.epoch = c.epoch \
+               WHERE ?3 = '[]' OR s.name IN (SELECT value FROM json_each(?3)) \
                UNION ALL \
-               SELECT wanted.key, a.segment, a.id, a.number, NULL \
+               SELECT wanted.key, a.segment, a.number, s.split, s.name, p.epoch, p.step, p.value \
                FROM json_each(?1) AS wanted JOIN attempts AS a ON a.segment = wanted.value \
-               WHERE ?2 AND a.number = (SELECT max(number) FROM attempts WHERE segment = a.segment)) \
-             SELECT w.segment, w.number, m.split, m.name, m.epoch, m.step, m.value \
-             FROM measured AS w JOIN metrics AS m ON m.attempt = w.id \
-             WHERE (m.epoch = w.epoch \
-                    OR (w.epoch IS NULL AND m.epoch NOT IN (SELECT epoch FROM counted WHERE segment = w.segment))) \
-               AND (?3 = '[]' OR m.name IN (SELECT value FROM json_each(?3))) \
-             ORDER BY w.key, m.split, m.name, m.epoch, m.step";
+               JOIN series AS s ON s.attempt = a.id JOIN points AS p ON p.series = s.id \
+               WHERE ?2 AND a.number = (SELECT max(number) FROM attempts WHERE segment = a.segment) \
+                 AND NOT EXISTS (SELECT 1 FROM counted WHERE segment = a.segment AND epoch = p.epoch) \
+                 AND (?3 = '[]' OR s.name IN (SELECT value FROM json_each(?3)))) \
+             SELECT segment, number, split, name, epoch, step, value FROM measured \
+             ORDER BY key, split, name, epoch, step";
         let rows = query(select)
             .bind(json(&wanted.segments)?)
             .bind(wanted.uncommitted)
