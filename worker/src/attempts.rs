@@ -26,7 +26,18 @@ pub(crate) enum Wish {
 
 /// The attempts that were taken and are not yet ended.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts(Mutex<BTreeMap<Attempt, Entry>>);
+pub(crate) struct Attempts {
+    inner: Mutex<Inner>,
+    /// How many there are.
+    count: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: BTreeMap<Attempt, Entry>,
+    /// Nothing more is taken.
+    closed: bool,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -34,49 +45,86 @@ struct Entry {
     wish: watch::Sender<Wish>,
 }
 
+/// What came of offering an attempt.
+#[derive(Debug)]
+pub(crate) enum Take {
+    /// It is taken; what is wished of it comes here.
+    New(watch::Receiver<Wish>),
+    /// It is here already.
+    Known,
+    /// Nothing is taken any more.
+    Closed,
+}
+
 impl Attempts {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Attempt, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every change is one statement, so a panic elsewhere leaves nothing half-done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an attempt; none where it is here already.
-    pub(crate) fn take(&self, attempt: Attempt) -> Option<watch::Receiver<Wish>> {
-        let mut entries = self.lock();
-        if entries.contains_key(&attempt) {
-            return None;
+    pub(crate) fn take(&self, attempt: Attempt) -> Take {
+        let mut inner = self.lock();
+        if inner.entries.contains_key(&attempt) {
+            return Take::Known;
+        }
+        if inner.closed {
+            return Take::Closed;
         }
         let (wish, receiver) = watch::channel(Wish::default());
         let progress = Progress { attempt, epoch: Epoch(0), step: 0, steps: 0, loss: None };
-        entries.insert(attempt, Entry { progress, wish });
-        Some(receiver)
+        inner.entries.insert(attempt, Entry { progress, wish });
+        self.count.send_replace(inner.entries.len());
+        Take::New(receiver)
+    }
+
+    /// From now on nothing is taken.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// Whether nothing is taken any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     pub(crate) fn report(&self, progress: Progress) {
-        if let Some(entry) = self.lock().get_mut(&progress.attempt) {
+        if let Some(entry) = self.lock().entries.get_mut(&progress.attempt) {
             entry.progress = progress;
         }
     }
 
     pub(crate) fn end(&self, attempt: Attempt) {
-        self.lock().remove(&attempt);
+        let mut inner = self.lock();
+        inner.entries.remove(&attempt);
+        self.count.send_replace(inner.entries.len());
     }
 
     /// False where there is no such attempt.
     pub(crate) fn wish(&self, attempt: Attempt, wish: Wish) -> bool {
-        self.lock().get(&attempt).map(|entry| strengthen(&entry.wish, wish)).is_some()
+        self.lock().entries.get(&attempt).map(|entry| strengthen(&entry.wish, wish)).is_some()
     }
 
     pub(crate) fn wish_of_all(&self, wish: &Wish) {
-        self.lock().values().for_each(|entry| strengthen(&entry.wish, wish.clone()));
+        self.lock().entries.values().for_each(|entry| strengthen(&entry.wish, wish.clone()));
     }
 
     pub(crate) fn progress(&self) -> Vec<Progress> {
-        self.lock().values().map(|entry| entry.progress).collect()
+        self.lock().entries.values().map(|entry| entry.progress).collect()
     }
 
     pub(crate) fn running(&self) -> Vec<Attempt> {
-        self.lock().keys().copied().collect()
+        self.lock().entries.keys().copied().collect()
+    }
+
+    /// Changes of how many there are.
+    pub(crate) fn count(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    /// Waits until there is none.
+    pub(crate) async fn none(&self) {
+        // The sender lives as long as this does.
+        let _ = self.count().wait_for(|count| *count == 0).await;
     }
 }
 
@@ -115,13 +163,26 @@ mod tests {
     fn a_wish_only_grows_and_an_attempt_is_taken_once() {
         let attempts = Attempts::default();
         let attempt = Attempt { segment: SegmentId(Uuid::nil()), number: 1 };
-        let wish = attempts.take(attempt).expect("it is new");
-        assert!(attempts.take(attempt).is_none());
+        let Take::New(wish) = attempts.take(attempt) else { panic!("it is new") };
+        assert!(matches!(attempts.take(attempt), Take::Known));
         assert!(attempts.wish(attempt, Wish::StopNow));
         attempts.wish_of_all(&Wish::StopAfterEpoch);
         assert_eq!(*wish.borrow(), Wish::StopNow);
         attempts.end(attempt);
         assert!(!attempts.wish(attempt, Wish::Abandon));
         assert!(attempts.running().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_here_is_known_and_nothing_more_is_taken_once_closed() {
+        let attempts = Attempts::default();
+        let attempt = |number| Attempt { segment: SegmentId(Uuid::nil()), number };
+        let _wish = attempts.take(attempt(1));
+        attempts.close();
+        assert!(matches!(attempts.take(attempt(1)), Take::Known));
+        assert!(matches!(attempts.take(attempt(2)), Take::Closed));
+        assert_eq!(attempts.running(), [attempt(1)]);
+        let (none, ()) = tokio::join!(attempts.none(), async { attempts.end(attempt(1)) });
+        assert_eq!((none, attempts.running()), ((), Vec::new()));
     }
 }
