@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ceteris_proto::fleet::Progress;
@@ -27,16 +30,11 @@ pub(crate) enum Wish {
 /// The attempts that were taken and are not yet ended.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
-    inner: Mutex<Inner>,
+    entries: Mutex<BTreeMap<Attempt, Entry>>,
     /// How many there are.
     count: watch::Sender<usize>,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    entries: BTreeMap<Attempt, Entry>,
-    /// Nothing more is taken.
-    closed: bool,
+    /// Nothing more is taken. Changed while `entries` are locked, read at any time.
+    closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -57,63 +55,66 @@ pub(crate) enum Take {
 }
 
 impl Attempts {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Attempt, Entry>> {
         // Every change is one statement, so a panic elsewhere leaves nothing half-done.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn take(&self, attempt: Attempt) -> Take {
-        let mut inner = self.lock();
-        if inner.entries.contains_key(&attempt) {
+        let mut entries = self.lock();
+        if entries.contains_key(&attempt) {
             return Take::Known;
         }
-        if inner.closed {
+        if self.is_closed() {
             return Take::Closed;
         }
         let (wish, receiver) = watch::channel(Wish::default());
         let progress = Progress { attempt, epoch: Epoch(0), step: 0, steps: 0, loss: None };
-        inner.entries.insert(attempt, Entry { progress, wish });
-        self.count.send_replace(inner.entries.len());
+        entries.insert(attempt, Entry { progress, wish });
+        self.count.send_replace(entries.len());
         Take::New(receiver)
     }
 
     /// From now on nothing is taken.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        let entries = self.lock();
+        self.closed.store(true, Ordering::SeqCst);
+        // Who waits for the last one to end may go now.
+        self.count.send_replace(entries.len());
     }
 
     /// Whether nothing is taken any more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.closed.load(Ordering::SeqCst)
     }
 
     pub(crate) fn report(&self, progress: Progress) {
-        if let Some(entry) = self.lock().entries.get_mut(&progress.attempt) {
+        if let Some(entry) = self.lock().get_mut(&progress.attempt) {
             entry.progress = progress;
         }
     }
 
     pub(crate) fn end(&self, attempt: Attempt) {
-        let mut inner = self.lock();
-        inner.entries.remove(&attempt);
-        self.count.send_replace(inner.entries.len());
+        let mut entries = self.lock();
+        entries.remove(&attempt);
+        self.count.send_replace(entries.len());
     }
 
     /// False where there is no such attempt.
     pub(crate) fn wish(&self, attempt: Attempt, wish: Wish) -> bool {
-        self.lock().entries.get(&attempt).map(|entry| strengthen(&entry.wish, wish)).is_some()
+        self.lock().get(&attempt).map(|entry| strengthen(&entry.wish, wish)).is_some()
     }
 
     pub(crate) fn wish_of_all(&self, wish: &Wish) {
-        self.lock().entries.values().for_each(|entry| strengthen(&entry.wish, wish.clone()));
+        self.lock().values().for_each(|entry| strengthen(&entry.wish, wish.clone()));
     }
 
     pub(crate) fn progress(&self) -> Vec<Progress> {
-        self.lock().entries.values().map(|entry| entry.progress).collect()
+        self.lock().values().map(|entry| entry.progress).collect()
     }
 
     pub(crate) fn running(&self) -> Vec<Attempt> {
-        self.lock().entries.keys().copied().collect()
+        self.lock().keys().copied().collect()
     }
 
     /// Changes of how many there are.

@@ -39,16 +39,18 @@ pub(super) struct Queue {
 impl Starts for Dispatcher {
     fn start(&self, start: StartAttempt) {
         let attempt = start.attempt;
-        if !self.time.is_enough_for(&start.work, start.dataset) {
-            tracing::info!(%attempt, "given back: there is no time for an epoch of it before the time limit");
-            self.attempts.close();
-        }
         let wish = match self.attempts.take(attempt) {
             Take::New(wish) => wish,
             Take::Known => return tracing::debug!(%attempt, "it is here already"),
             // The coordinator gives it to another worker, and this one nothing more.
             Take::Closed => return self.tell(attempt, EventKind::Stopped),
         };
+        if !self.time.is_enough_for(&start.work, start.dataset) {
+            tracing::info!(%attempt, "given back: there is no time for an epoch of it before the time limit");
+            self.tell(attempt, EventKind::Stopped);
+            self.attempts.close();
+            return self.attempts.end(attempt);
+        }
         let queue = self.queues.iter().min_by_key(|queue| queue.load.load(Ordering::Relaxed));
         let taken = queue.is_some_and(|queue| {
             let sent = queue.sender.try_send(Taken { start, wish }).is_ok();

@@ -82,10 +82,8 @@ impl Ending {
 
     /// Waits until an attempt was given back for want of time and all others have ended.
     async fn given_back(&self) {
-        let mut count = self.attempts.count();
-        let none = |count: &usize| *count == 0 && self.attempts.is_closed();
-        // Where the one that is given back is the only one, nothing changes: that is looked for now and then.
-        while tokio::time::timeout(Duration::from_millis(200), count.wait_for(none)).await.is_err() {}
+        // The sender lives as long as the attempts do.
+        let _ = self.attempts.count().wait_for(|count| *count == 0 && self.attempts.is_closed()).await;
     }
 
     /// Waits until there was nothing to do for long: no attempt, and no event that waits. For ever where that is no reason
