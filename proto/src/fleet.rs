@@ -23,6 +23,8 @@ use ceteris_shared::{
 pub const MAX_TEXT: usize = 64 << 10;
 /// Most entries of a repeated field.
 pub const MAX_ENTRIES: usize = 100_000;
+/// Most memory that a slot can have: a pebibyte.
+pub const MAX_MEMORY_BYTES: u64 = 1 << 50;
 
 /// From a worker.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +91,8 @@ pub struct Register {
     pub store: String,
     /// What it still runs.
     pub running: Vec<Attempt>,
+    /// Bytes of memory that each slot has to train in: its GPU's, or its part of the machine's. Older workers do not say it.
+    pub slot_memory_bytes: Option<u64>,
 }
 
 /// How far an attempt is.

@@ -53,6 +53,7 @@ pub(crate) struct Identity {
     pub slots: u32,
     pub environment: Environment,
     pub store: String,
+    pub slot_memory_bytes: Option<u64>,
 }
 
 /// Takes what the coordinator starts.
@@ -184,6 +185,7 @@ impl<S: Starts> Session<S> {
             environment: self.identity.environment.clone(),
             store: self.identity.store.clone(),
             running: self.attempts.running(),
+            slot_memory_bytes: self.identity.slot_memory_bytes,
         };
         sender.send(WorkerMessage::Register(register).into()).await.map_err(broken)?;
         let mut request = Request::new(ReceiverStream::new(receiver));

@@ -70,17 +70,27 @@ pub enum Error {
 }
 
 fn way_out(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space there and start the agent again"
-        }
-        _ => "; check the disk and the folder's owner, and start the agent again",
+    if is_no_room(source) {
+        "; free some space on its disk"
+    } else {
+        "; check the disk and the folder's owner, and start the agent again"
     }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
     let path = path.to_owned();
     move |source| Error::Io { path, source }
+}
+
+impl Error {
+    /// Whether it passes when there is room on the disk again.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_no_room(source))
+    }
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Spool {
@@ -162,10 +172,22 @@ impl Spool {
             self.records.pop_front();
             self.first += 1;
         }
+        self.remove_old()?;
         if self.records.is_empty() && self.last_segment().bytes > 0 {
-            // The new segment is durable before any old one goes: the numbering is never forgotten.
-            self.segments.push_back(Segment::create(&self.folder, self.first)?);
+            // The new segment is durable before the old one goes: the numbering is never forgotten.
+            match Segment::create(&self.folder, self.first) {
+                Ok(segment) => self.segments.push_back(segment),
+                // The old one stays until a later acknowledgement finds room.
+                Err(error) if error.is_no_room() => tracing::warn!(%error, "acknowledged events stay on the disk"),
+                Err(error) => return Err(error),
+            }
+            self.remove_old()?;
         }
+        Ok(())
+    }
+
+    /// Removes the segments of which everything is acknowledged, but never the last one.
+    fn remove_old(&mut self) -> Result<(), Error> {
         while self.segments.len() > 1 && self.segments[1].first <= self.first {
             if let Some(segment) = self.segments.pop_front() {
                 fs::remove_file(&segment.path).map_err(at(&segment.path))?;
@@ -198,8 +220,14 @@ impl Segment {
     fn create(folder: &Path, first: u64) -> Result<Self, Error> {
         let path = folder.join(format!("{first:020}.log"));
         let file = File::options().create_new(true).read(true).append(true).open(&path).map_err(at(&path))?;
-        file.sync_all().map_err(at(&path))?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
+        let durable = file.sync_all().and_then(|()| File::open(folder)?.sync_all());
+        if let Err(source) = durable {
+            // The next try creates it anew.
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::error!(file = %path.display(), %error, "an empty spool file cannot be removed");
+            }
+            return Err(at(&path)(source));
+        }
         Ok(Self { path, file, first, bytes: 0 })
     }
 

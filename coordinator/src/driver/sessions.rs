@@ -67,7 +67,7 @@ impl Driver {
             worker,
             session: id,
             slots: register.slots,
-            slot_memory: 0,
+            slot_memory: register.slot_memory_bytes.unwrap_or(0),
             environment: register.environment.clone(),
             running: register.running.clone(),
         });

@@ -209,6 +209,7 @@ pub fn register(worker: WorkerId, store: &str) -> Register {
         },
         store: store.to_owned(),
         running: vec![],
+        slot_memory_bytes: None,
     }
 }
 

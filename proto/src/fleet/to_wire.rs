@@ -58,6 +58,7 @@ impl From<Register> for v1::Register {
             environment: Some(register.environment.into()),
             store: register.store,
             running: register.running.into_iter().map(Into::into).collect(),
+            slot_memory_bytes: register.slot_memory_bytes.unwrap_or(0),
         }
     }
 }
