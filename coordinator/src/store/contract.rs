@@ -493,3 +493,24 @@ pub(super) async fn a_name_means_one_thing_for_ever(store: &impl Store) {
     assert_eq!(store.find_weights("imagenet").await.expect("by name"), weights);
     assert_eq!(store.weights().await.expect("they are read"), [weights]);
 }
+
+pub(super) async fn every_character_is_taken(store: &impl Store) {
+    let record = ExperimentRecord { source: "# \0".to_owned(), ..experiment(1, "example") };
+    let mut run = Run::of(store, &record).await;
+    let attempt = run.attempt();
+    let named = WorkerRecord { name: "w\0".to_owned(), ..worker() };
+    store.commit(&[Change::Worker(named)]).await.expect("it is stored");
+    assert!(store.workers().await.expect("they are read")[0].name.starts_with('w'));
+    assert!(store.append_metrics(WORKER, 1, attempt, &[point(1, 1, "a\0", 0.5)]).await.expect("it is stored"));
+    let message = "\0 at \u{1f600}\r\n".to_owned();
+    run.report(Report::Failed { cause: FailureCause::User, message: message.clone() }).await;
+    let Some((_, AttemptEnd::Failed { message: found, .. })) =
+        store.segments(record.id).await.expect("they are read")[0].attempts[0].ended.clone()
+    else {
+        panic!("it failed")
+    };
+    assert_eq!(found.chars().skip(1).collect::<String>(), message[1..]);
+    assert!(store.find_experiment("example").await.expect("it is there").source.starts_with("# "));
+    assert!(matches!(store.find_experiment("\0").await, Err(Error::NotFound { what: What::Experiment, .. })));
+    assert!(matches!(store.find_dataset("\0").await, Err(Error::NotFound { what: What::Dataset, .. })));
+}

@@ -5,7 +5,6 @@
 //! the file. A lock file beside it keeps a second coordinator out: two schedulers on one database would both give work
 //! away.
 
-mod codec;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -34,7 +33,7 @@ use sqlx::{
 
 use super::{
     Change, DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, References, RunRef, SegmentRecord,
-    SeriesPoint, SeriesQuery, Store, TrainedEpoch, WeightsRecord, WorkerRecord,
+    SeriesPoint, SeriesQuery, Store, TrainedEpoch, WeightsRecord, WorkerRecord, fault::Fault,
 };
 
 /// Connections that only read.
@@ -47,21 +46,6 @@ pub struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
     lock: File,
-}
-
-/// What goes wrong within, before the place is added to it.
-#[derive(Debug)]
-enum Fault {
-    Sql(sqlx::Error),
-    /// A value that was never written so.
-    Damaged(String),
-    Refused(Error),
-}
-
-impl From<sqlx::Error> for Fault {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
 }
 
 impl Sqlite {

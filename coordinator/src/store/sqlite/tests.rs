@@ -33,6 +33,7 @@ contract! {
     logs_are_read_in_order_from_a_cursor,
     experiments_and_runs_are_found,
     a_name_means_one_thing_for_ever,
+    every_character_is_taken,
 }
 
 #[tokio::test]

@@ -2,17 +2,18 @@
 
 use ceteris_scheduler::{Change as Decision, State, Timestamp};
 use ceteris_shared::{
-    digest::Digest,
     ids::{Attempt, ExperimentId, SegmentId, WorkerId},
     trainer::MetricPoint,
 };
 use sqlx::{QueryBuilder, SqliteConnection, query, query_scalar};
 
-use super::{
-    Fault, Sqlite,
+use super::{Fault, Sqlite};
+use crate::store::{
+    Change, DatasetRecord, ExperimentRecord, WeightsRecord, What, WorkerRecord,
     codec::{dataset_of, end_columns, int, json, state_columns, weights_of},
+    lookup::refuse_other,
+    scored_text,
 };
-use crate::store::{Change, DatasetRecord, Error, ExperimentRecord, WeightsRecord, What, WorkerRecord, scored_text};
 
 /// Rows of one INSERT: six values each, far below SQLite's limit of 32,766.
 const ROWS: usize = 1000;
@@ -110,13 +111,6 @@ impl Sqlite {
         transaction.commit().await?;
         Ok(known)
     }
-}
-
-fn refuse_other(what: What, name: &str, existing: Digest, given: Digest) -> Result<(), Fault> {
-    if existing == given {
-        return Ok(());
-    }
-    Err(Fault::Refused(Error::NameTaken { what, name: name.to_owned(), existing, given }))
 }
 
 async fn write_change(to: &mut SqliteConnection, change: &Change) -> Result<(), Fault> {
