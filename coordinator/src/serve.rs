@@ -82,8 +82,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Er
 pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Running, Error> {
     config.validate()?;
     let port = Port::reserve(config.listen)?;
-    let Some(store) = config.database.open(port.address, &shutdown).await? else { return Err(Error::Stopped) };
+    // Before it stands by: what is wrong here would come out when it is needed.
     let blobs = Blobs::open(&config.store).await?;
+    let Some(store) = config.database.open(port.address, &shutdown).await? else { return Err(Error::Stopped) };
 
     let scheduler = ceteris_scheduler::Config {
         lease: config.lease,
@@ -179,6 +180,8 @@ impl Running {
     pub async fn wait(mut self) -> Result<(), Error> {
         let (mut driver, mut server, mut deposed) = (None, None, None);
         tokio::select! {
+            // A driver that ends because another coordinator took over is no other reason.
+            biased;
             () = self.shutdown.cancelled() => {}
             error = self.store.deposed() => deposed = Some(error),
             ended = &mut self.driver => driver = Some(ended),

@@ -11,6 +11,7 @@
 //! by itself. No clock is trusted for more than when to try: what is written is decided by the epoch.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -25,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Postgres, Server, server::sql};
+use super::{PATIENCE, Postgres, Server, server::sql};
 use crate::store::{Error, fault::Fault};
 
 /// The advisory locks of ceteris, all with this first key: "cete".
@@ -61,6 +62,9 @@ const HOLDER: &str = "SELECT held.pid, l.who, l.address, \
 const END_SESSIONS: &str = "SELECT count(pg_terminate_backend(a.pid)) \
      FROM leadership AS l JOIN pg_stat_activity AS a ON a.application_name = l.instance \
      WHERE a.datname = current_database() AND a.usename = current_user AND a.pid <> pg_backend_pid()";
+
+/// The one that holds the lock, where it is still there and no row is of it.
+const END_SESSION: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1";
 
 /// How a coordinator is called where others read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +122,8 @@ impl Candidate {
     /// [`Error::Unreachable`], [`Error::NotWritable`].
     pub async fn connect(server: Server, member: Member, timing: Timing) -> Result<Self, Error> {
         let instance = format!("ceteris-{}", Uuid::new_v4().simple());
-        let connection = connect(&server, &instance).await.map_err(|error| sql(server.place(), &error))?;
+        let connection =
+            within(PATIENCE, connect(&server, &instance)).await.map_err(|error| sql(server.place(), &error))?;
         Ok(Self { server, member, timing, instance, connection, holder: None, said: String::new() })
     }
 
@@ -129,12 +134,16 @@ impl Candidate {
     /// server that goes away and comes back is waited for.
     pub async fn lead(mut self, until: &CancellationToken) -> Result<Option<Postgres>, Error> {
         loop {
-            match self.attempt().await.map_err(|error| sql(self.server.place(), &error)) {
+            let asked = within(2 * self.timing.limit, self.attempt()).await;
+            match asked.map_err(|error| sql(self.server.place(), &error)) {
                 Ok(Some(epoch)) => return self.reign(epoch).await.map(Some),
                 Ok(None) => {}
                 Err(error @ Error::Unreachable { .. }) => {
-                    self.say(format!("standing by until the database is back: {error}"));
-                    if let Ok(connection) = connect(&self.server, &self.instance).await {
+                    let text = format!("standing by until the database is back: {error}");
+                    if self.is_news(&text) {
+                        tracing::warn!("{text}");
+                    }
+                    if let Ok(connection) = within(PATIENCE, connect(&self.server, &self.instance)).await {
                         self.connection = connection;
                     }
                 }
@@ -174,9 +183,15 @@ impl Candidate {
             _ => format!("session {pid} of the database"),
         };
         if silent <= self.timing.limit {
-            self.say(format!("standing by: {leader} leads"));
+            let text = format!("standing by: {leader} leads");
+            if self.is_news(&text) {
+                tracing::info!("{text}");
+            }
         } else {
-            self.say(format!("{leader} has given no sign of life for {silent:.1?}: taking over"));
+            let text = format!("{leader} has given no sign of life for {silent:.1?}: taking over");
+            if self.is_news(&text) {
+                tracing::warn!("{text}");
+            }
             self.end(pid).await;
         }
         Ok(None)
@@ -186,13 +201,13 @@ impl Candidate {
     async fn end(&mut self, pid: i32) {
         let ended = async {
             query(END_SESSIONS).execute(&mut self.connection).await?;
-            query("SELECT pg_terminate_backend($1)").bind(pid).execute(&mut self.connection).await
+            query(END_SESSION).bind(pid).execute(&mut self.connection).await
         };
         if let Err(error) = ended.await {
-            self.say(format!(
+            tracing::error!(
                 "the session of a leader that gives no sign of life cannot be ended: {error}; let all coordinators connect as one \
                  user, or end session {pid} by hand"
-            ));
+            );
         }
     }
 
@@ -205,7 +220,7 @@ impl Candidate {
             match raised.fetch_one(&mut self.connection).await {
                 // The sessions above take a moment to end.
                 Err(error) if code(&error).as_deref() == Some("55P03") => {
-                    self.say("waiting for what the leader before was writing".to_owned());
+                    tracing::warn!("waiting for what the leader before was writing");
                 }
                 epoch => return epoch,
             }
@@ -219,14 +234,18 @@ impl Candidate {
     }
 
     /// What is true for a while is said once.
-    fn say(&mut self, text: String) {
+    fn is_news(&mut self, text: &str) -> bool {
         // Seconds that pass make no new sentence.
-        let gist: String = text.chars().filter(|character| !character.is_ascii_digit()).collect();
-        if self.said != gist {
-            tracing::warn!("{text}");
-            self.said = gist;
-        }
+        let gist = text.chars().filter(|character| !character.is_ascii_digit()).collect();
+        let before = std::mem::replace(&mut self.said, gist);
+        before != self.said
     }
+}
+
+/// A server that does not answer at all is one that is away.
+async fn within<T>(patience: Duration, asking: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let late = |_| Err(sqlx::Error::Io(std::io::Error::new(ErrorKind::TimedOut, "no answer")));
+    timeout(patience, asking).await.unwrap_or_else(late)
 }
 
 fn code(error: &sqlx::Error) -> Option<String> {

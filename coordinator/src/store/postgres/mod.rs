@@ -36,7 +36,7 @@ pub use server::{Server, ServerError};
 
 /// Connections that read and write, besides the one that leads.
 const CONNECTIONS: u32 = 10;
-/// How long a call may wait for one of them.
+/// How long a call may wait for one of them, and a new one for the server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An open database, which this process leads on. Dropping it lets another coordinator lead.

@@ -48,7 +48,11 @@ impl Server {
     /// What to connect with, as a process that calls itself `name`.
     pub(super) fn options(&self, name: &str) -> PgConnectOptions {
         // What is committed survives a power cut, and a statement sees what was committed before it, whatever the server's defaults.
-        let settings = [("default_transaction_isolation", "read committed"), ("synchronous_commit", "on")];
+        let settings = [
+            ("default_transaction_isolation", "read committed"),
+            ("synchronous_commit", "on"),
+            ("client_min_messages", "warning"),
+        ];
         self.options.clone().application_name(name).options(settings)
     }
 
