@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     features::{self, Features},
     launcher::{self, Launcher, Trainer, TrainerLog},
-    session::{self, Identity, Outbox, Session, Starts},
+    session::{self, Addresses, Identity, Outbox, Session, Starts},
     slot::{Shared, Slot, Taken},
     spool,
     state::{self, State},
@@ -114,7 +114,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         closed: Arc::new(AtomicBool::new(false)),
     };
     let session = Session {
-        coordinator: config.coordinator,
+        coordinator: Addresses::new(&config.coordinator),
         token: config.token,
         identity,
         attempts,

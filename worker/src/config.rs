@@ -34,7 +34,7 @@ pub struct Arguments {
     /// A TOML file with settings; flags and the environment go before it
     #[arg(long, env = "CETERIS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the coordinator listens [default: http://127.0.0.1:7417]
+    /// Where the coordinator listens; several addresses with commas between are tried in turn [default: http://127.0.0.1:7417]
     #[arg(long, env = "CETERIS_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
     /// The object store, the same as the coordinator's: a folder or s3://BUCKET/PREFIX
@@ -160,7 +160,7 @@ impl Default for Limits {
 /// An agent's settings, complete and checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the coordinator listens.
+    /// Where the coordinator listens: one URL, or several with commas between.
     pub coordinator: String,
     /// The object store.
     pub store: String,
@@ -234,7 +234,7 @@ impl Config {
     pub fn load(arguments: Arguments, machine: &Machine) -> Result<Self, Error> {
         let file = arguments.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
         let coordinator = arguments.coordinator.or(file.coordinator).unwrap_or(DEFAULT_COORDINATOR.to_owned());
-        check_coordinator(&coordinator)?;
+        coordinator.split(',').try_for_each(|url| check_coordinator(url.trim()))?;
         let Some(store) = arguments.store.or(file.store).filter(|store| !store.trim().is_empty()) else {
             return refuse(
                 "--store",
