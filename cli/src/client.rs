@@ -17,22 +17,39 @@ use ceteris_shared::{
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tonic::{
+    Code,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::failure::Failure;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Without keep-alive a stream whose peer vanished would wait for ever.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// The same where another coordinator can take over.
+const KEEP_ALIVE_OF_SEVERAL: Duration = Duration::from_secs(2);
+/// How long one of several coordinators may take to say that it is there.
+const ANSWER: Duration = Duration::from_secs(3);
 /// Chunks of a blob that are read ahead of the network.
 const CHUNKS_AHEAD: usize = 4;
 
 /// Adds the token to every call.
 #[derive(Clone, Debug)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Bearer {
+    fn new(token: Option<&Token>) -> Self {
+        Self(token.map(|token| {
+            let mut value: MetadataValue<Ascii> =
+                format!("Bearer {}", token.expose()).parse().expect("a token is visible ASCII");
+            value.set_sensitive(true);
+            value
+        }))
+    }
+}
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
@@ -63,38 +80,39 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to the first of `urls`, which commas divide, that answers.
     ///
     /// # Errors
-    /// When `url` is not an http URL, or when nothing answers there.
-    pub async fn connect(url: &str, token: Option<&Token>) -> Result<Self, Failure> {
-        let not_a_url = || {
-            Failure::usage(format!("{url:?} is not the URL of a coordinator"))
-                .help("write it like http://127.0.0.1:7417, with --coordinator or the variable CETERIS_COORDINATOR")
-        };
-        if !url.starts_with("http://") {
-            return Err(not_a_url());
+    /// When one of them is not an http URL, or when nothing answers at any.
+    pub async fn connect(urls: &str, token: Option<&Token>) -> Result<Self, Failure> {
+        let bearer = Bearer::new(token);
+        let urls: Vec<&str> = urls.split(',').map(str::trim).filter(|url| !url.is_empty()).collect();
+        let keep_alive = if urls.len() > 1 { KEEP_ALIVE_OF_SEVERAL } else { KEEP_ALIVE };
+        let endpoints = urls.iter().map(|url| endpoint(url, keep_alive)).collect::<Result<Vec<_>, _>>()?;
+        let mut refused = Vec::new();
+        for (url, endpoint) in urls.iter().zip(&endpoints) {
+            let channel = match endpoint.connect().await {
+                Ok(channel) => channel,
+                Err(error) => {
+                    refused.push(format!("{url}: {}", innermost(&error)));
+                    continue;
+                }
+            };
+            // With one address, its own answer to the call says enough.
+            if urls.len() > 1 && !answers(channel.clone(), bearer.clone()).await {
+                refused.push(format!("{url}: no answer within {} s", ANSWER.as_secs()));
+                continue;
+            }
+            let rpc = CoordinatorClient::with_interceptor(channel, bearer)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES);
+            return Ok(Self { rpc });
         }
-        let endpoint = Endpoint::from_shared(url.to_owned())
-            .map_err(|_| not_a_url())?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
-        let channel = endpoint.connect().await.map_err(|error| {
-            Failure::infrastructure(format!("cannot reach the coordinator at {url}: {}", innermost(&error)))
-                .help("start one with `ceteris up`, or say where it is with --coordinator URL or CETERIS_COORDINATOR")
-        })?;
-        let header = token.map(|token| {
-            let mut value: MetadataValue<Ascii> =
-                format!("Bearer {}", token.expose()).parse().expect("a token is visible ASCII");
-            value.set_sensitive(true);
-            value
-        });
-        let rpc = CoordinatorClient::with_interceptor(channel, Bearer(header))
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Ok(Self { rpc })
+        if urls.is_empty() {
+            return Err(not_a_url(""));
+        }
+        Err(Failure::infrastructure(format!("cannot reach the coordinator at {}", refused.join("; at ")))
+            .help("start one with `ceteris up`, or say where it is with --coordinator URL or CETERIS_COORDINATOR"))
     }
 
     /// Stores a blob; returns whether it was there already.
@@ -201,6 +219,30 @@ async fn send_chunks(
         }
     }
     Ok(())
+}
+
+fn not_a_url(url: &str) -> Failure {
+    Failure::usage(format!("{url:?} is not the URL of a coordinator"))
+        .help("write it like http://127.0.0.1:7417, with --coordinator or the variable CETERIS_COORDINATOR")
+}
+
+fn endpoint(url: &str, keep_alive: Duration) -> Result<Endpoint, Failure> {
+    if !url.starts_with("http://") {
+        return Err(not_a_url(url));
+    }
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| not_a_url(url))?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(keep_alive)
+        .keep_alive_timeout(keep_alive)
+        .keep_alive_while_idle(true))
+}
+
+/// Whether a coordinator is there: the system accepts connections for one that was stopped, too. Whatever it says, it is.
+async fn answers(channel: Channel, bearer: Bearer) -> bool {
+    let mut health = HealthClient::with_interceptor(channel, bearer);
+    let answer = tokio::time::timeout(ANSWER, health.check(HealthCheckRequest::default())).await;
+    answer.is_ok_and(|answer| answer.map_or_else(|status| status.code() != Code::Unavailable, |_| true))
 }
 
 /// The last error of a chain: tonic's own says only "transport error".

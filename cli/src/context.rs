@@ -13,7 +13,7 @@ pub const TOKEN_VARIABLE: &str = "CETERIS_TOKEN";
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// Where the coordinator listens.
+    /// Where the coordinator listens; of several, divided by commas, the first that answers is used.
     #[arg(
         long,
         global = true,

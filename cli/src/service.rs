@@ -34,14 +34,33 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts a coordinator; when this returns, calls are answered.
+    /// Starts a coordinator; when this returns, calls are answered. None when a signal asked for a stop while it stood by for
+    /// another coordinator.
     ///
     /// # Errors
     /// When the configuration is refused, the port is taken, or a store cannot be used.
-    pub async fn start(config: Config) -> Result<Self, Failure> {
+    pub async fn start(config: Config) -> Result<Option<Self>, Failure> {
         let signals = signals()?;
         let (asked, shutdown) = (CancellationToken::new(), CancellationToken::new());
-        let running = start(config, shutdown.clone()).await.map_err(refused)?;
+        let asking = asked.clone();
+        tokio::spawn(async move {
+            signals.await;
+            asking.cancel();
+        });
+        let starting = start(config, shutdown.clone());
+        tokio::pin!(starting);
+        let running = tokio::select! {
+            running = &mut starting => running,
+            () = asked.cancelled() => {
+                shutdown.cancel();
+                starting.await
+            }
+        };
+        let running = match running {
+            Ok(running) => running,
+            Err(Error::Stopped) => return Ok(None),
+            Err(error) => return Err(refused(error)),
+        };
         let url = url(running.address());
         let ended = asked.clone();
         let task = tokio::spawn(async move {
@@ -49,12 +68,7 @@ impl Service {
             ended.cancel();
             result
         });
-        let asking = asked.clone();
-        tokio::spawn(async move {
-            signals.await;
-            asking.cancel();
-        });
-        Ok(Self { url, asked, shutdown, task })
+        Ok(Some(Self { url, asked, shutdown, task }))
     }
 
     /// Ready when everything is to stop.

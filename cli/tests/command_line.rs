@@ -37,6 +37,22 @@ fn without_a_coordinator_it_says_how_to_get_one() {
 }
 
 #[test]
+fn of_several_coordinators_each_is_named_that_does_not_answer() {
+    // Connections are accepted by the system, as those of a process that was stopped.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let silent = format!("http://{}", silent.local_addr().expect("it is bound"));
+    let output = ceteris(&["ls", "--coordinator", &format!("{silent},http://127.0.0.1:9")]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(
+        said.contains(&format!("at {silent}: no answer within 3 s; at http://127.0.0.1:9: Connection refused")),
+        "{said}"
+    );
+    let output = ceteris(&["ls", "--coordinator", "http://127.0.0.1:9,head:7417"]);
+    assert_eq!(output.status.code(), Some(2), "one that is no URL is a mistake, whatever the others are");
+}
+
+#[test]
 fn the_examples_are_planned_without_a_coordinator() {
     insta::assert_snapshot!(told(&ceteris(&["plan", "frozen-vs-finetuned.toml", "--offline"])));
     insta::assert_snapshot!(told(&ceteris(&["plan", "kermany.toml"])));

@@ -1,14 +1,16 @@
 //! What a coordinator is told when it starts.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
+
+use crate::store::Database;
 
 /// What a coordinator is told when it starts.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// The SQLite file; made if it is not there.
-    pub database: PathBuf,
+    /// Where it keeps its state.
+    pub database: Database,
     /// The object store: a folder's path or `s3://BUCKET/PREFIX`.
     pub store: String,
     /// What clients must send as `authorization: Bearer TOKEN`; nothing is asked for without one.
@@ -90,7 +92,7 @@ mod tests {
     fn config(listen: &str, token: Option<&str>) -> Config {
         Config {
             listen: listen.parse().expect("an address"),
-            database: "d".into(),
+            database: std::path::PathBuf::from("d").into(),
             store: "s".to_owned(),
             token: token.map(|token| Token::new(token.to_owned()).expect("a token")),
             lease: Config::LEASE,

@@ -13,3 +13,4 @@ pub mod store;
 
 pub use config::{Config, Token};
 pub use serve::{Running, serve, start};
+pub use store::Database;

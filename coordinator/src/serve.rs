@@ -4,7 +4,11 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use ceteris_blob::Blobs;
 use ceteris_proto::{DESCRIPTORS, v1};
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     service::InterceptorLayer,
@@ -16,9 +20,11 @@ use crate::{
     config::{self, Config},
     driver::{self, Clock, Driver},
     fleet, rpc,
-    store::{self, Sqlite, Store},
+    store::{self, Store},
 };
 
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// How long calls in flight have to end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -34,6 +40,8 @@ pub enum Error {
     PortInUse { address: SocketAddr },
     #[error("cannot listen on {address}: {source}; choose an address of this machine and a port this user may open")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("it was told to stop while it stood by")]
+    Stopped,
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
@@ -66,16 +74,17 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Er
     start(config, shutdown).await?.wait().await
 }
 
-/// Starts a coordinator; when this returns, it listens.
+/// Starts a coordinator; when this returns, it listens. While another one leads on its database, it stands by.
 ///
 /// # Errors
-/// When the configuration is refused, the port is taken, or a store cannot be used.
+/// When the configuration is refused, the port is taken, or a store cannot be used; [`Error::Stopped`] when `shutdown` comes
+/// while it stands by.
 pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Running, Error> {
     config.validate()?;
-    let listener = listen(config.listen).await?;
-    let address = listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
-    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.database).await?);
+    let port = Port::reserve(config.listen)?;
+    // Before it stands by: what is wrong here would come out when it is needed.
     let blobs = Blobs::open(&config.store).await?;
+    let Some(store) = config.database.open(port.address, &shutdown).await? else { return Err(Error::Stopped) };
 
     let scheduler = ceteris_scheduler::Config {
         lease: config.lease,
@@ -93,17 +102,40 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Runnin
         stop.clone(),
     );
     let rpc = rpc::Service::new(store.clone(), handle, blobs);
-    let server = tokio::spawn(server(listener, &config, fleet, rpc, stop.clone()).await);
+    let address = port.address;
+    let server = tokio::spawn(server(port.listen()?, &config, fleet, rpc, stop.clone()).await);
     let driver = tokio::spawn(driver.run(stop.clone()));
-    tracing::info!(%address, database = %config.database.display(), "the coordinator listens");
+    tracing::info!(%address, database = %config.database, "the coordinator listens");
     Ok(Running { address, shutdown, stop, driver, server, store })
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+/// A port of this process on which nothing listens yet: whoever tries is refused at once, and goes to the leader.
+struct Port {
+    address: SocketAddr,
+    socket: TcpSocket,
+}
+
+impl Port {
+    fn reserve(address: SocketAddr) -> Result<Self, Error> {
+        let failed = |source| refused(address, source);
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+        // As every server: connections of the one before, still closing, hold nobody up.
+        socket.set_reuseaddr(true).map_err(failed)?;
+        socket.bind(address).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { address, socket })
+    }
+
+    fn listen(self) -> Result<TcpListener, Error> {
+        self.socket.listen(BACKLOG).map_err(|source| refused(self.address, source))
+    }
+}
+
+fn refused(address: SocketAddr, source: io::Error) -> Error {
+    match source.kind() {
         io::ErrorKind::AddrInUse => Error::PortInUse { address },
         _ => Error::Listen { address, source },
-    })
+    }
 }
 
 /// The server's future, ready to be spawned.
@@ -146,16 +178,27 @@ impl Running {
     /// # Errors
     /// When it cannot go on.
     pub async fn wait(mut self) -> Result<(), Error> {
-        let (mut driver, mut server) = (None, None);
+        let (mut driver, mut server, mut deposed) = (None, None, None);
         tokio::select! {
+            // A driver that ends because another coordinator took over is no other reason.
+            biased;
             () = self.shutdown.cancelled() => {}
+            error = self.store.deposed() => deposed = Some(error),
             ended = &mut self.driver => driver = Some(ended),
             ended = &mut self.server => server = Some(ended),
         }
         self.stop.cancel();
-        if server.is_none() && timeout(GRACE, &mut self.server).await.is_err() {
-            tracing::warn!("calls were still in flight after {GRACE:?}");
+        // Who no longer leads has nothing more to answer.
+        let grace = if deposed.is_some() { Duration::ZERO } else { GRACE };
+        if server.is_none() && timeout(grace, &mut self.server).await.is_err() {
+            if deposed.is_none() {
+                tracing::warn!("calls were still in flight after {GRACE:?}");
+            }
             self.server.abort();
+        }
+        if let Some(error) = deposed {
+            self.driver.abort();
+            return Err(error.into());
         }
         let driver = match driver {
             Some(ended) => ended,

@@ -18,7 +18,7 @@ use crate::{
     features::{self, Features},
     launcher::{self, Launcher, Trainer, TrainerLog},
     memory,
-    session::{self, Identity, Outbox, Session},
+    session::{self, Addresses, Identity, Outbox, Session},
     slot::{Shared, Slot, Trainers},
     spool,
     state::{self, State},
@@ -108,7 +108,7 @@ pub async fn run(config: Config, asked: Asked) -> Result<(), Error> {
     let telling = TaskTracker::new();
     let (slots, queues) = start_slots(&shared, trainers);
     let session = Session {
-        coordinator: config.coordinator,
+        coordinator: Addresses::new(&config.coordinator),
         token: config.token,
         identity,
         attempts: Arc::clone(&attempts),

@@ -52,7 +52,7 @@ pub struct SlotConfig {
 /// An agent's settings, complete and checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the coordinator listens.
+    /// Where the coordinator listens: one URL, or several with commas between.
     pub coordinator: String,
     /// The object store.
     pub store: String,
@@ -137,7 +137,7 @@ impl Config {
         let arguments = arguments.with_file()?;
         let limits = limits(&arguments)?;
         let coordinator = arguments.coordinator.unwrap_or(DEFAULT_COORDINATOR.to_owned());
-        check_coordinator(&coordinator)?;
+        coordinator.split(',').try_for_each(|url| check_coordinator(url.trim()))?;
         let Some(store) = arguments.store.filter(|store| !store.trim().is_empty()) else {
             return refuse(
                 "--store",

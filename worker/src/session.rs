@@ -3,6 +3,7 @@
 //! Each stream begins with `Register`; after `Welcome` come all events that are not acknowledged, in order, and then
 //! heartbeats and new events as they happen.
 
+mod addresses;
 mod outbox;
 
 use std::{
@@ -29,6 +30,7 @@ use tonic::{
 };
 use uuid::Uuid;
 
+pub(crate) use addresses::Addresses;
 pub use outbox::Outbox;
 
 use crate::{
@@ -38,10 +40,6 @@ use crate::{
     spool,
 };
 
-/// How long a coordinator may take to answer `Register`.
-const WELCOME: Duration = Duration::from_secs(15);
-/// HTTP/2 pings, without which a partition is never noticed.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Heartbeats are sent at least this often and at most so, whatever is asked for.
 const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(60));
 
@@ -65,7 +63,7 @@ pub(crate) trait Starts: Send + Sync {
 }
 
 pub(crate) struct Session<S> {
-    pub coordinator: String,
+    pub coordinator: Addresses,
     pub token: Option<Token>,
     pub identity: Identity,
     pub attempts: Arc<Attempts>,
@@ -119,43 +117,57 @@ impl<S: Starts> Session<S> {
     /// Connects, and connects again, until the coordinator refuses for good or the spool fails. Dropping the future
     /// closes the connection.
     pub(crate) async fn run(&self) -> Error {
-        let url = |error: tonic::transport::Error| Error::Url(self.coordinator.clone(), error.to_string());
-        let endpoint = match Endpoint::from_shared(self.coordinator.clone()) {
-            Ok(endpoint) => endpoint
-                .connect_timeout(Duration::from_secs(5))
-                .http2_keep_alive_interval(KEEP_ALIVE)
-                .keep_alive_timeout(KEEP_ALIVE)
-                .keep_alive_while_idle(true)
-                .tcp_nodelay(true),
-            Err(error) => return url(error),
-        };
         let mut failures = 0;
         loop {
             let began = Instant::now();
-            let (why, welcomed) = match self.connect(&endpoint).await {
+            let (why, welcomed) = match self.connect().await {
                 Ended::Fatal(error) => return error,
                 Ended::Broken { why, welcomed } => (why, welcomed),
             };
-            failures = if welcomed { 1 } else { failures + 1 };
+            let coordinator = self.coordinator.current();
+            if welcomed {
+                failures = 0;
+            }
+            if !self.coordinator.advance() {
+                tracing::warn!(coordinator, lasted = ?began.elapsed(), "not connected: {why}; trying the next address");
+                continue;
+            }
+            failures += 1;
             let wait = backoff::delay(failures, Duration::from_millis(200), self.reconnect, backoff::entropy());
             tracing::warn!(
-                coordinator = self.coordinator, lasted = ?began.elapsed(), retry_in = ?wait,
+                coordinator, lasted = ?began.elapsed(), retry_in = ?wait,
                 "not connected: {why}; attempts go on"
             );
             tokio::time::sleep(wait).await;
         }
     }
 
+    fn endpoint(&self) -> Result<Endpoint, Error> {
+        let url = self.coordinator.current();
+        let endpoint = Endpoint::from_shared(url.to_owned());
+        let endpoint = endpoint.map_err(|error| Error::Url(url.to_owned(), error.to_string()))?;
+        Ok(endpoint
+            .connect_timeout(Duration::from_secs(5).min(self.coordinator.welcome()))
+            .http2_keep_alive_interval(self.coordinator.keep_alive())
+            .keep_alive_timeout(self.coordinator.keep_alive())
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true))
+    }
+
     /// One stream, to its end.
-    async fn connect(&self, endpoint: &Endpoint) -> Ended {
+    async fn connect(&self) -> Ended {
+        let (endpoint, patience) = match self.endpoint() {
+            Ok(endpoint) => (endpoint, self.coordinator.welcome()),
+            Err(error) => return Ended::Fatal(error),
+        };
         let (sender, receiver) = mpsc::channel(16);
-        let opened = tokio::time::timeout(WELCOME, self.open(endpoint, &sender, receiver)).await;
+        let opened = tokio::time::timeout(patience, self.open(&endpoint, &sender, receiver)).await;
         let (mut messages, heartbeat) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(ended)) => return ended,
-            Err(_) => return broken(format!("no answer within {} s", WELCOME.as_secs())),
+            Err(_) => return broken(format!("no answer within {} s", patience.as_secs())),
         };
-        tracing::info!(coordinator = self.coordinator, ?heartbeat, "connected");
+        tracing::info!(coordinator = self.coordinator.current(), ?heartbeat, "connected");
         let ended = tokio::select! {
             ended = self.receive(&mut messages) => ended,
             ended = self.send(&sender, heartbeat) => ended,
@@ -219,7 +231,7 @@ impl<S: Starts> Session<S> {
             | Code::FailedPrecondition
             | Code::InvalidArgument
             | Code::Unimplemented => Ended::Fatal(Error::Refused {
-                coordinator: self.coordinator.clone(),
+                coordinator: self.coordinator.to_string(),
                 message: status.message().chars().take(2000).collect(),
             }),
             code => broken(format!("{code:?}: {:.500}", status.message())),

@@ -1,8 +1,8 @@
 //! `ceteris coordinator`: the coordinator alone, for a fleet.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use ceteris_coordinator::Config;
+use ceteris_coordinator::{Config, Database};
 use clap::Args;
 
 use crate::{
@@ -13,8 +13,10 @@ use crate::{
 
 /// Run the coordinator: it plans, schedules, remembers and answers; workers train.
 ///
-/// It keeps its state in a SQLite database and its objects in a folder or an S3-compatible store. Killed and started
-/// again, it goes on where it was. On any address but this machine's own it asks every caller for a token.
+/// It keeps its state in a SQLite file or in a PostgreSQL database, and its objects in a folder or an S3-compatible store.
+/// Killed and started again, it goes on where it was. On PostgreSQL one coordinator leads; others that are started on the
+/// same database stand by, and one of them takes over within seconds when the leader is gone. On any address but this
+/// machine's own it asks every caller for a token.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:
   ceteris coordinator --database /var/lib/ceteris/coordinator.db --store /var/lib/ceteris/store
@@ -24,6 +26,13 @@ and on each machine that trains:
   ceteris-worker --coordinator http://HEAD:7417 --store s3://bucket/ceteris \\
       --token-file /etc/ceteris/token
 
+With a standby, on each of two machines, and both addresses wherever a coordinator is named:
+  ceteris coordinator --listen 0.0.0.0:7417 --token-file /etc/ceteris/token \\
+      --database postgres://ceteris@DBHOST:5432/ceteris --store s3://bucket/ceteris
+  ceteris ls --coordinator http://HEAD1:7417,http://HEAD2:7417
+
+A database's password stands in CETERIS_DATABASE, in PGPASSWORD, or in the file that PGPASSFILE names;
+on a command line every user of the machine could read it.
 Credentials of an S3 store stand in AWS_… variables.
 CETERIS_LOG filters the log, as in CETERIS_LOG=debug.")]
 pub struct Options {
@@ -36,9 +45,9 @@ pub struct Options {
         default_value = "127.0.0.1:7417"
     )]
     pub listen: SocketAddr,
-    /// The SQLite database; made if it is not there.
-    #[arg(long, value_name = "FILE", env = "CETERIS_DATABASE", hide_env_values = true)]
-    pub database: PathBuf,
+    /// Where its state is kept: a SQLite file, made if it is not there, or postgres://USER@HOST:PORT/DATABASE.
+    #[arg(long, value_name = "PLACE", env = "CETERIS_DATABASE", hide_env_values = true)]
+    pub database: OsString,
     /// The object store: a folder or s3://BUCKET/PREFIX; the workers need the same.
     #[arg(long, value_name = "PLACE", env = "CETERIS_STORE", hide_env_values = true)]
     pub store: String,
@@ -58,15 +67,20 @@ impl Options {
     /// When the configuration is refused, the port is taken, or database or store cannot be used.
     pub async fn run(self, global: &Global) -> Result<(), Failure> {
         service::log(global, "info");
-        let service = Service::start(Config {
+        let database = Database::try_from(self.database).map_err(|error| Failure::usage(error.to_string()))?;
+        let started = Service::start(Config {
             listen: self.listen,
-            database: self.database,
+            database,
             store: self.store,
             token: global.token()?,
             lease: self.lease,
             heartbeat: self.heartbeat,
         })
         .await?;
+        let Some(service) = started else {
+            global.note("stopped; another coordinator leads");
+            return Ok(());
+        };
         service::announce(self.ready_file.as_deref(), &service.url)?;
         global.note(format!("the coordinator listens on {}", service.url));
         service.asked().await;

@@ -72,15 +72,16 @@ impl Options {
         let worker = supervisor::find_program("ceteris-worker")?;
         let _lock = claim(&state)?;
         let store = self.store.clone().unwrap_or_else(|| state.join("store").display().to_string());
-        let service = Service::start(Config {
+        let started = Service::start(Config {
             listen: self.listen,
-            database: state.join("coordinator.db"),
+            database: state.join("coordinator.db").into(),
             store: store.clone(),
             token: global.token()?,
             lease: Config::LEASE,
             heartbeat: Config::HEARTBEAT,
         })
         .await?;
+        let Some(service) = started else { return Ok(()) };
         let worker = Worker {
             program: worker,
             arguments: self.worker_arguments(&service.url, &store),

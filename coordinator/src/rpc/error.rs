@@ -87,6 +87,7 @@ fn store_code(error: &store::Error) -> Code {
         store::Error::NameTaken { .. } => Code::AlreadyExists,
         store::Error::Damaged { .. } => Code::DataLoss,
         store::Error::Full { .. } => Code::ResourceExhausted,
+        store::Error::Unreachable { .. } | store::Error::Deposed { .. } => Code::Unavailable,
         store::Error::Newer { .. }
         | store::Error::NotWritable { .. }
         | store::Error::InUse { .. }

@@ -25,6 +25,30 @@ use super::{Change, DatasetRecord, Error, ExperimentRecord, SeriesQuery, Store, 
 
 pub(super) use observed::what_is_observed_is_stored_once_in_any_order;
 
+/// Hands the name of every function of the suite to a macro, which makes a test of each.
+macro_rules! all {
+    ($make:ident) => {
+        $make! {
+            what_is_committed_is_restored,
+            the_last_step_is_restored_until_its_epoch_is_committed,
+            what_is_trained_again_takes_the_place_of_what_is_damaged,
+            every_state_is_stored,
+            a_commit_is_all_or_nothing,
+            a_pause_is_stored_until_its_end,
+            sharing_and_drains_are_restored,
+            an_epoch_is_read_once,
+            what_is_observed_is_stored_once_in_any_order,
+            what_is_trained_counts_for_another_experiment,
+            sequences_only_grow,
+            logs_are_read_in_order_from_a_cursor,
+            experiments_and_runs_are_found,
+            a_name_means_one_thing_for_ever,
+            every_character_is_taken,
+        }
+    };
+}
+pub(super) use all;
+
 const SPEC: &str = r#"
 name = "example"
 data = { dataset = "d" }
@@ -532,4 +556,25 @@ pub(super) async fn a_name_means_one_thing_for_ever(store: &impl Store) {
     assert!(matches!(store.register_weights(&other).await, Err(Error::NameTaken { what: What::Weights, .. })));
     assert_eq!(store.find_weights("imagenet").await.expect("by name"), weights);
     assert_eq!(store.weights().await.expect("they are read"), [weights]);
+}
+
+pub(super) async fn every_character_is_taken(store: &impl Store) {
+    let record = ExperimentRecord { source: "# \0".to_owned(), ..experiment(1, "example") };
+    let mut run = Run::of(store, &record).await;
+    let attempt = run.attempt();
+    let named = WorkerRecord { name: "w\0".to_owned(), ..worker() };
+    store.commit(&[Change::Worker(named)]).await.expect("it is stored");
+    assert!(store.workers().await.expect("they are read")[0].name.starts_with('w'));
+    assert!(store.append_metrics(WORKER, 1, attempt, &[point(1, 1, "a\0", 0.5)]).await.expect("it is stored"));
+    let message = "\0 at \u{1f600}\r\n".to_owned();
+    run.report(Report::Failed { cause: FailureCause::User, message: message.clone() }).await;
+    let Some((_, AttemptEnd::Failed { message: found, .. })) =
+        store.segments(record.id).await.expect("they are read")[0].attempts[0].ended.clone()
+    else {
+        panic!("it failed")
+    };
+    assert_eq!(found.chars().skip(1).collect::<String>(), message[1..]);
+    assert!(store.find_experiment("example").await.expect("it is there").source.starts_with("# "));
+    assert!(matches!(store.find_experiment("\0").await, Err(Error::NotFound { what: What::Experiment, .. })));
+    assert!(matches!(store.find_dataset("\0").await, Err(Error::NotFound { what: What::Dataset, .. })));
 }

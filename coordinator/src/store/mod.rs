@@ -4,9 +4,15 @@
 //! alone. Metrics and log lines never pass the scheduler: sessions append them directly, in one transaction with the
 //! worker's sequence number, so that receiving them twice changes nothing. The rest is reading.
 
+mod codec;
 #[cfg(test)]
 pub(crate) mod contract;
+mod database;
+mod fault;
+mod lookup;
+pub mod postgres;
 mod record;
+mod select;
 mod sqlite;
 
 use std::{collections::HashMap, path::PathBuf};
@@ -21,6 +27,8 @@ use ceteris_shared::{
     trainer::{MetricPoint, Scored},
 };
 
+pub use database::Database;
+pub use postgres::Postgres;
 pub use record::{
     AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch, Observation,
     Observed, References, ReplayedRecord, RunRef, SegmentRecord, SeriesPoint, SeriesQuery, TrainedEpoch, WeightsRecord,
@@ -144,11 +152,17 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// All workers that ever registered, the one heard of last first.
     async fn workers(&self) -> Result<Vec<WorkerRecord>, Error>;
 
+    /// Ready with the reason when another coordinator may write here and this one may not. Never, where nobody else can.
+    async fn deposed(&self) -> Error {
+        std::future::pending().await
+    }
+
     /// Ends all use, so that another coordinator can open the same place; everything fails from then on.
     async fn close(&self);
 }
 
-/// Why the store did not do it. Each message names the place, the cause and the way out.
+/// Why the store did not do it. Each message names the place, the cause and the way out. A place is a SQLite file, or the
+/// URL of a database on a PostgreSQL server without its password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Error {
@@ -172,6 +186,13 @@ pub enum Error {
         "the database {} is in use by another coordinator: stop that one, or give this one its own database", place.display()
     )]
     InUse { place: PathBuf },
+    #[error("the database {} cannot be reached: {cause}; {hint}", place.display())]
+    Unreachable { place: PathBuf, cause: String, hint: &'static str },
+    #[error(
+        "this coordinator no longer leads on the database {}: {cause}. What it acknowledged is stored, and it writes nothing more; \
+         start it again to stand by", place.display()
+    )]
+    Deposed { place: PathBuf, cause: String },
     #[error("the database {} is not what was written: {what}; restore it from a backup", place.display())]
     Damaged { place: PathBuf, what: String },
     #[error("the disk of the database {} is full: free some space and start the coordinator again; nothing that was committed is lost", place.display())]

@@ -55,7 +55,7 @@ stages = [{ epochs = 2, train = "head" }, { epochs = 2, train = "denseblock4" }]
 pub fn config(folder: &Path, listen: SocketAddr) -> Config {
     Config {
         listen,
-        database: folder.join("coordinator.db"),
+        database: folder.join("coordinator.db").into(),
         store: folder.join("store").display().to_string(),
         token: None,
         lease: LEASE,

@@ -36,7 +36,7 @@ pub struct Arguments {
     /// A TOML file with settings; flags and the environment go before it
     #[arg(long, env = "CETERIS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the coordinator listens [default: http://127.0.0.1:7417]
+    /// Where the coordinator listens; several addresses with commas between are tried in turn [default: http://127.0.0.1:7417]
     #[arg(long, env = "CETERIS_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
     /// The object store, the same as the coordinator's: a folder or s3://BUCKET/PREFIX

@@ -101,6 +101,7 @@ fn what_cannot_be_meant_is_refused_by_flag() {
         refused(&[]),
         with_store(&["--coordinator", "head:7417"]),
         with_store(&["--coordinator", "http://user:secret@head"]),
+        with_store(&["--coordinator", "http://head:7417,"]),
         with_store(&["--device", "gpu"]),
         with_store(&["--device", "cuda:0,cuda:0"]),
         with_store(&["--device", "cpu,cuda:0"]),

@@ -44,7 +44,7 @@ impl Coordinator {
         let store = folder.path().join("store").display().to_string();
         let config = Config {
             listen: "127.0.0.1:0".parse().expect("an address"),
-            database: folder.path().join("ceteris.db"),
+            database: folder.path().join("ceteris.db").into(),
             store: store.clone(),
             token: None,
             lease: Config::LEASE,

@@ -22,12 +22,11 @@ use ceteris_shared::{
 use sqlx::{AssertSqlSafe, SqliteConnection, query, query_scalar};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{
-    Fault, Writer,
+use super::{Fault, Writer, write::write_sequence};
+use crate::store::{
+    Error, Observation, Observed,
     codec::{int, json},
-    write::write_sequence,
 };
-use crate::store::{Error, Observation, Observed};
 
 /// A transaction that has so many bytes takes no more: some ten thousand points, written within tens of milliseconds.
 const TRANSACTION_BYTES: usize = 512 << 10;

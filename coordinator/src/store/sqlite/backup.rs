@@ -20,12 +20,10 @@ use sqlx::{Connection as _, SqliteConnection, migrate::Migrator, query, query_sc
 pub use restore::{Lost, Replaced, Restored, restore};
 
 use super::{
-    Fault,
-    codec::Columns as _,
-    migrating, result_code, sql,
+    Fault, migrating, result_code, sql,
     writer::{BUSY, beside},
 };
-use crate::store;
+use crate::store::{self, codec::Columns as _};
 
 pub(super) static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 

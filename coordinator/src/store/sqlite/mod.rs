@@ -7,7 +7,6 @@
 
 mod append;
 pub mod backup;
-mod codec;
 #[cfg(test)]
 mod golden;
 mod read;
@@ -41,7 +40,7 @@ use writer::{BUSY, Writer, beside};
 
 use super::{
     Change, DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, Observation, Observed, References,
-    RunRef, SegmentRecord, SeriesPoint, SeriesQuery, Store, TrainedEpoch, WeightsRecord, WorkerRecord,
+    RunRef, SegmentRecord, SeriesPoint, SeriesQuery, Store, TrainedEpoch, WeightsRecord, WorkerRecord, fault::Fault,
 };
 
 /// Connections that only read.
@@ -54,21 +53,6 @@ pub struct Sqlite {
     appender: Appender,
     readers: SqlitePool,
     lock: File,
-}
-
-/// What goes wrong within, before the place is added to it.
-#[derive(Debug)]
-enum Fault {
-    Sql(sqlx::Error),
-    /// A value that was never written so.
-    Damaged(String),
-    Refused(Error),
-}
-
-impl From<sqlx::Error> for Fault {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
 }
 
 impl Sqlite {

@@ -1,17 +1,16 @@
 //! What changes the database. Every function here is one transaction.
 
 use ceteris_scheduler::{Change as Decision, Drain, Sharing, State, Timestamp};
-use ceteris_shared::{
-    digest::Digest,
-    ids::{Attempt, ExperimentId, SegmentId, WorkerId},
-};
+use ceteris_shared::ids::{Attempt, ExperimentId, SegmentId, WorkerId};
 use sqlx::{SqliteConnection, query};
 
-use super::{
-    Fault, Sqlite,
+use super::{Fault, Sqlite};
+use crate::store::{
+    Change, DatasetRecord, ExperimentRecord, WeightsRecord, What, WorkerRecord,
     codec::{dataset_of, end_columns, int, json, state_columns, weights_of},
+    lookup::refuse_other,
+    scored_text,
 };
-use crate::store::{Change, DatasetRecord, Error, ExperimentRecord, WeightsRecord, What, WorkerRecord, scored_text};
 
 impl Sqlite {
     pub(super) async fn write_changes(&self, changes: &[Change]) -> Result<(), Fault> {
@@ -61,13 +60,6 @@ impl Sqlite {
         transaction.commit().await?;
         Ok(known)
     }
-}
-
-fn refuse_other(what: What, name: &str, existing: Digest, given: Digest) -> Result<(), Fault> {
-    if existing == given {
-        return Ok(());
-    }
-    Err(Fault::Refused(Error::NameTaken { what, name: name.to_owned(), existing, given }))
 }
 
 async fn write_change(to: &mut SqliteConnection, change: &Change) -> Result<(), Fault> {

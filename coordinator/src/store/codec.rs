@@ -1,4 +1,5 @@
-//! Rows to records and back. A value that was never written so is a damaged database, not a panic.
+//! Rows to records and back, the same on every database: numbers are 64-bit integers, ids, digests and JSON are text.
+//! A value that was never written so is a damaged database, not a panic.
 
 use std::str::FromStr;
 
@@ -8,15 +9,14 @@ use ceteris_shared::{
     trainer::{FailureCause, MetricPoint, Spent},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::{Row as _, postgres::PgRow, sqlite::SqliteRow};
 
-use super::Fault;
-use crate::store::{
+use super::{
     AttemptRecord, CommittedRecord, DatasetRecord, ExperimentRecord, LogBatch, ReplayedRecord, RunRef, SeriesPoint,
-    WeightsRecord, WorkerRecord,
+    WeightsRecord, WorkerRecord, fault::Fault,
 };
 
-/// SQLite's integers are signed; nothing counted here comes near the end of them.
+/// Integers in both databases are signed; nothing counted here comes near the end of them.
 pub(super) fn int(value: impl TryInto<i64>) -> i64 {
     value.try_into().unwrap_or(i64::MAX)
 }
@@ -36,6 +36,7 @@ pub(super) trait Columns {
     fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, Fault>;
     fn optional_number<T: TryFrom<i64>>(&self, column: &str) -> Result<Option<T>, Fault>;
     fn float(&self, column: &str) -> Result<f64, Fault>;
+    fn flag(&self, column: &str) -> Result<bool, Fault>;
 
     fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, column: &str) -> Result<T, Fault> {
         self.text(column)?.parse().map_err(|error| damaged(column, error))
@@ -64,29 +65,40 @@ pub(super) trait Columns {
     }
 }
 
-impl Columns for SqliteRow {
-    fn text(&self, column: &str) -> Result<String, Fault> {
-        Ok(self.try_get(column)?)
-    }
+macro_rules! columns {
+    ($row:ty) => {
+        impl Columns for $row {
+            fn text(&self, column: &str) -> Result<String, Fault> {
+                Ok(self.try_get(column)?)
+            }
 
-    fn optional_text(&self, column: &str) -> Result<Option<String>, Fault> {
-        Ok(self.try_get(column)?)
-    }
+            fn optional_text(&self, column: &str) -> Result<Option<String>, Fault> {
+                Ok(self.try_get(column)?)
+            }
 
-    fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, Fault> {
-        let value: i64 = self.try_get(column)?;
-        value.try_into().map_err(|_| damaged(column, format!("{value} is out of range")))
-    }
+            fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, Fault> {
+                let value: i64 = self.try_get(column)?;
+                value.try_into().map_err(|_| damaged(column, format!("{value} is out of range")))
+            }
 
-    fn optional_number<T: TryFrom<i64>>(&self, column: &str) -> Result<Option<T>, Fault> {
-        let value: Option<i64> = self.try_get(column)?;
-        value.map(|v| v.try_into().map_err(|_| damaged(column, format!("{v} is out of range")))).transpose()
-    }
+            fn optional_number<T: TryFrom<i64>>(&self, column: &str) -> Result<Option<T>, Fault> {
+                let value: Option<i64> = self.try_get(column)?;
+                value.map(|v| v.try_into().map_err(|_| damaged(column, format!("{v} is out of range")))).transpose()
+            }
 
-    fn float(&self, column: &str) -> Result<f64, Fault> {
-        Ok(self.try_get(column)?)
-    }
+            fn float(&self, column: &str) -> Result<f64, Fault> {
+                Ok(self.try_get(column)?)
+            }
+
+            fn flag(&self, column: &str) -> Result<bool, Fault> {
+                Ok(self.try_get(column)?)
+            }
+        }
+    };
 }
+
+columns!(SqliteRow);
+columns!(PgRow);
 
 /// The columns of a segment's state.
 #[derive(Debug, Default)]
@@ -127,7 +139,7 @@ pub(super) fn state_columns(state: &State) -> StateColumns {
     }
 }
 
-pub(super) fn state_of(row: &SqliteRow) -> Result<State, Fault> {
+pub(super) fn state_of(row: &impl Columns) -> Result<State, Fault> {
     let name = row.text("state")?;
     Ok(match name.as_str() {
         "waiting" => State::Waiting { parent: row.parsed("behind")? },
@@ -170,7 +182,7 @@ fn cause_text(cause: FailureCause) -> &'static str {
     }
 }
 
-fn cause_of(row: &SqliteRow) -> Result<FailureCause, Fault> {
+fn cause_of(row: &impl Columns) -> Result<FailureCause, Fault> {
     match row.text("cause")?.as_str() {
         "user" => Ok(FailureCause::User),
         "infrastructure" => Ok(FailureCause::Infrastructure),
@@ -190,7 +202,7 @@ pub(super) fn end_columns(end: &AttemptEnd) -> (&'static str, Option<&'static st
     }
 }
 
-pub(super) fn end_of(row: &SqliteRow) -> Result<Option<AttemptEnd>, Fault> {
+pub(super) fn end_of(row: &impl Columns) -> Result<Option<AttemptEnd>, Fault> {
     Ok(match row.optional_text("ending")?.as_deref() {
         None => None,
         Some("finished") => Some(AttemptEnd::Finished),
@@ -201,7 +213,7 @@ pub(super) fn end_of(row: &SqliteRow) -> Result<Option<AttemptEnd>, Fault> {
     })
 }
 
-pub(super) fn experiment_of(row: &SqliteRow) -> Result<ExperimentRecord, Fault> {
+pub(super) fn experiment_of(row: &impl Columns) -> Result<ExperimentRecord, Fault> {
     Ok(ExperimentRecord {
         id: row.parsed("id")?,
         spec: row.document("spec")?,
@@ -222,19 +234,19 @@ pub(super) fn experiment_of(row: &SqliteRow) -> Result<ExperimentRecord, Fault> 
 }
 
 /// What of a worker is not to be used.
-pub(super) fn drain_of(row: &SqliteRow) -> Result<Drain, Fault> {
+pub(super) fn drain_of(row: &impl Columns) -> Result<Drain, Fault> {
     Ok(row.optional_document("slots")?.map_or(Drain::Worker, Drain::Slots))
 }
 
-pub(super) fn run_of(row: &SqliteRow) -> Result<RunRef, Fault> {
+pub(super) fn run_of(row: &impl Columns) -> Result<RunRef, Fault> {
     Ok(RunRef { run: row.parsed("id")?, experiment: row.parsed("experiment")?, position: row.number("position")? })
 }
 
-fn attempt_key(row: &SqliteRow) -> Result<Attempt, Fault> {
+fn attempt_key(row: &impl Columns) -> Result<Attempt, Fault> {
     Ok(Attempt { segment: row.parsed("segment")?, number: row.number("number")? })
 }
 
-pub(super) fn attempt_of(row: &SqliteRow) -> Result<AttemptRecord, Fault> {
+pub(super) fn attempt_of(row: &impl Columns) -> Result<AttemptRecord, Fault> {
     Ok(AttemptRecord {
         attempt: attempt_key(row)?,
         worker: row.parsed("worker")?,
@@ -246,7 +258,7 @@ pub(super) fn attempt_of(row: &SqliteRow) -> Result<AttemptRecord, Fault> {
 }
 
 /// Without its predictions.
-pub(super) fn committed_of(row: &SqliteRow) -> Result<CommittedRecord, Fault> {
+pub(super) fn committed_of(row: &impl Columns) -> Result<CommittedRecord, Fault> {
     Ok(CommittedRecord {
         epoch: Epoch(row.number("epoch")?),
         key: row.parsed("lineage_key")?,
@@ -261,17 +273,17 @@ pub(super) fn committed_of(row: &SqliteRow) -> Result<CommittedRecord, Fault> {
     })
 }
 
-fn spent_of(row: &SqliteRow) -> Result<Spent, Fault> {
+fn spent_of(row: &impl Columns) -> Result<Spent, Fault> {
     Ok(Spent { steps: row.number("steps")?, samples: row.number("samples")?, seconds: row.float("seconds")? })
 }
 
 /// With the number of its attempt.
-pub(super) fn replayed_of(row: &SqliteRow) -> Result<ReplayedRecord, Fault> {
+pub(super) fn replayed_of(row: &impl Columns) -> Result<ReplayedRecord, Fault> {
     Ok(ReplayedRecord { epoch: Epoch(row.number("epoch")?), attempt: row.number("number")?, spent: spent_of(row)? })
 }
 
 /// With the environment of its attempt.
-pub(super) fn step_of(row: &SqliteRow) -> Result<SavedStep, Fault> {
+pub(super) fn step_of(row: &impl Columns) -> Result<SavedStep, Fault> {
     Ok(SavedStep {
         epoch: Epoch(row.number("epoch")?),
         step: row.number("step")?,
@@ -281,7 +293,7 @@ pub(super) fn step_of(row: &SqliteRow) -> Result<SavedStep, Fault> {
     })
 }
 
-pub(super) fn point_of(row: &SqliteRow) -> Result<SeriesPoint, Fault> {
+pub(super) fn point_of(row: &impl Columns) -> Result<SeriesPoint, Fault> {
     Ok(SeriesPoint {
         attempt: attempt_key(row)?,
         point: MetricPoint {
@@ -294,11 +306,11 @@ pub(super) fn point_of(row: &SqliteRow) -> Result<SeriesPoint, Fault> {
     })
 }
 
-pub(super) fn log_of(row: &SqliteRow) -> Result<LogBatch, Fault> {
+pub(super) fn log_of(row: &impl Columns) -> Result<LogBatch, Fault> {
     Ok(LogBatch { cursor: row.number("id")?, attempt: attempt_key(row)?, lines: row.document("lines")? })
 }
 
-pub(super) fn dataset_of(row: &SqliteRow) -> Result<DatasetRecord, Fault> {
+pub(super) fn dataset_of(row: &impl Columns) -> Result<DatasetRecord, Fault> {
     Ok(DatasetRecord {
         name: row.text("name")?,
         manifest: row.parsed("manifest")?,
@@ -310,7 +322,7 @@ pub(super) fn dataset_of(row: &SqliteRow) -> Result<DatasetRecord, Fault> {
     })
 }
 
-pub(super) fn weights_of(row: &SqliteRow) -> Result<WeightsRecord, Fault> {
+pub(super) fn weights_of(row: &impl Columns) -> Result<WeightsRecord, Fault> {
     Ok(WeightsRecord {
         name: row.text("name")?,
         digest: row.parsed("digest")?,
@@ -319,7 +331,7 @@ pub(super) fn weights_of(row: &SqliteRow) -> Result<WeightsRecord, Fault> {
     })
 }
 
-pub(super) fn worker_of(row: &SqliteRow) -> Result<WorkerRecord, Fault> {
+pub(super) fn worker_of(row: &impl Columns) -> Result<WorkerRecord, Fault> {
     Ok(WorkerRecord {
         id: row.parsed("id")?,
         name: row.text("name")?,
