@@ -233,7 +233,12 @@ fn a_database_is_backed_up_and_restored_without_a_coordinator() {
     let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     let (database, backup) = (at("c.db"), at("backup"));
     let run = |arguments: &[&str]| told(&ceteris(arguments)).replace(folder.path().to_str().expect("UTF-8"), "FOLDER");
-    insta::assert_snapshot!(run(&["backup", "--database", &database, "-o", &backup]), @"");
+    insta::assert_snapshot!(run(&["backup", "--database", &database, "-o", &backup]), @r"
+    exit Some(2)
+    --- stdout
+    --- stderr
+    error: there is no database FOLDER/c.db; name the file that the coordinator was given with --database
+    ");
 
     // A coordinator makes its database before anything is refused.
     let mut coordinator = Command::new(env!("CARGO_BIN_EXE_ceteris"));
@@ -250,14 +255,36 @@ fn a_database_is_backed_up_and_restored_without_a_coordinator() {
     coordinator.kill().expect("it runs");
     coordinator.wait().expect("it ends");
     assert!(used.starts_with("exit Some(0)") && used.contains("\"schema\": \"ceteris.backup/1\""), "{used}");
-    insta::assert_snapshot!(refused, @"");
+    insta::assert_snapshot!(refused, @r"
+    exit Some(5)
+    --- stdout
+    --- stderr
+    error: the database FOLDER/c.db is in use by another coordinator: stop that one, or give this one its own database
+    ");
 
-    insta::assert_snapshot!(run(&["backup", "--database", &database, "-o", &backup]), @"");
-    insta::assert_snapshot!(run(&["restore", &backup, "--database", &database]), @"");
+    insta::assert_snapshot!(run(&["backup", "--database", &database, "-o", &backup]), @r"
+    exit Some(2)
+    --- stdout
+    --- stderr
+    error: FOLDER/backup exists
+    help: give another name, or overwrite it with --force
+    ");
+    insta::assert_snapshot!(run(&["restore", &backup, "--database", &database]), @r"
+    exit Some(2)
+    --- stdout
+    --- stderr
+    error: FOLDER/c.db exists
+    help: give another name, or take its place with --force, which keeps it aside
+    ");
     let restored = run(&["restore", &backup, "--database", &database, "--force", "-o", "json"]);
     assert!(restored.starts_with("exit Some(0)") && restored.contains("FOLDER/c.db.replaced-1"), "{restored}");
     let whole = std::fs::read(&backup).expect("it is there");
     std::fs::write(&backup, &whole[..whole.len() - 1]).expect("written");
-    insta::assert_snapshot!(run(&["restore", &backup, "--database", &at("d.db")]), @"");
-    insta::assert_snapshot!(run(&["restore", &database, "--database", &at("d.db")]), @"");
+    insta::assert_snapshot!(run(&["restore", &backup, "--database", &at("d.db")]), @r"
+    exit Some(5)
+    --- stdout
+    --- stderr
+    error: the backup FOLDER/backup is not what was written: its length is another one than its first bytes say; use another one
+    ");
+    assert_eq!(ceteris(&["restore", &database, "--database", &at("d.db")]).status.code(), Some(2), "it has no seal");
 }
