@@ -110,7 +110,7 @@ fn a_killed_coordinator_goes_on_where_it_was() {
 }
 
 /// As many epochs of the whole network as outlast the coordinator's absence, and as many for the soak.
-const STAGES: [&str; 2] = [r#"{ epochs = 36, train = "all" }"#, r#"{ epochs = 120, train = "all" }"#];
+const STAGES: [&str; 2] = [r#"{ epochs = 40, train = "all" }"#, r#"{ epochs = 200, train = "all" }"#];
 
 /// Bytes of all files in a folder.
 fn bytes_in(folder: &Path) -> u64 {
@@ -123,11 +123,11 @@ fn training_goes_on_while_the_coordinator_is_away() {
     const LEASE: u32 = 3;
     // Longer than several leases; as long as a restart after a failure may take where there is time for that.
     let soak = env::var_os("CETERIS_TEST_SOAK").is_some();
-    let (away, epochs) = if soak { (Duration::from_secs(60), 120) } else { (Duration::from_secs(12), 36) };
+    let (away, epochs) = if soak { (Duration::from_secs(60), 200) } else { (Duration::from_secs(12), 40) };
     let spec = Spec { epochs, arms: vec![("all", STAGES[usize::from(soak)])], ..Spec::long() };
     let mut cluster = Cluster::with_lease(&Place::Folder, LEASE);
     cluster.start_worker();
-    cluster.import(Images::TINY);
+    cluster.import(Images::SLOW);
     cluster.submit(&spec);
     eventually("an epoch to be committed", || (cluster.only_run(spec.name).epoch >= Epoch(1)).then_some(()));
 
@@ -149,7 +149,7 @@ fn training_goes_on_while_the_coordinator_is_away() {
     eventually("everything to be acknowledged", || (bytes_in(&spool) == 0).then_some(()));
     eprintln!("{} s without a coordinator: the spool grew from {before} to {during} bytes", away.as_secs());
 
-    let undisturbed = Cluster::with_data(&Place::Folder, Images::TINY);
+    let undisturbed = Cluster::with_data(&Place::Folder, Images::SLOW);
     undisturbed.train(&spec);
     assert_eq!(Trace::of(&cluster, &spec), Trace::of(&undisturbed, &spec));
 }

@@ -4,7 +4,10 @@ mod dispatcher;
 mod ending;
 mod time;
 
-use std::sync::{Arc, atomic::AtomicUsize};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize},
+};
 
 use ceteris_blob::Blobs;
 use ceteris_shared::checkpoint::Environment;
@@ -121,6 +124,7 @@ pub async fn run(config: Config, asked: Asked) -> Result<(), Error> {
             telling: telling.clone(),
         },
         reconnect: config.limits.reconnect,
+        lease: AtomicU64::new(u64::MAX),
     };
     let ending = Ending {
         asked,

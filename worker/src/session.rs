@@ -8,7 +8,10 @@ mod outbox;
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -71,6 +74,8 @@ pub(crate) struct Session<S> {
     pub starts: S,
     /// Longest wait between two tries.
     pub reconnect: Duration,
+    /// How long the coordinator believes attempts alive, in milliseconds, once it has said so.
+    pub lease: AtomicU64,
 }
 
 impl<S> fmt::Debug for Session<S> {
@@ -133,7 +138,9 @@ impl<S: Starts> Session<S> {
                 continue;
             }
             failures += 1;
-            let wait = backoff::delay(failures, Duration::from_millis(200), self.reconnect, backoff::entropy());
+            // A coordinator that comes back gives each attempt one lease to be heard of in.
+            let longest = self.reconnect.min(Duration::from_millis(self.lease.load(Ordering::Relaxed)) / 3);
+            let wait = backoff::delay(failures, Duration::from_millis(200), longest, backoff::entropy());
             tracing::warn!(
                 coordinator, lasted = ?began.elapsed(), retry_in = ?wait,
                 "not connected: {why}; attempts go on"
@@ -208,7 +215,8 @@ impl<S: Starts> Session<S> {
         let answer = client.session(request).await.map_err(|status| self.judge(&status))?;
         let mut messages = answer.into_inner();
         match self.next(&mut messages).await? {
-            CoordinatorMessage::Welcome { heartbeat, .. } => {
+            CoordinatorMessage::Welcome { heartbeat, lease } => {
+                self.lease.store(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
                 Ok((messages, heartbeat.clamp(HEARTBEATS.0, HEARTBEATS.1)))
             }
             other => Err(broken(format!("the coordinator did not welcome this worker but said {other:?}"))),

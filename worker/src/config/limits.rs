@@ -19,7 +19,7 @@ pub struct Limits {
     pub upload_grace: Duration,
     /// How long a store that fails is tried again, for one object.
     pub store_patience: Duration,
-    /// Longest wait between two tries to reach the coordinator.
+    /// Longest wait between two tries to reach the coordinator, where its leases are not shorter than three of these.
     pub reconnect: Duration,
     /// Longest wait before a trainer that crashed is started again.
     pub restart: Duration,

@@ -37,7 +37,7 @@ pub(crate) struct Trainers {
 #[derive(Debug)]
 enum Current {
     /// It waits for work since then.
-    Warm(Trainer, Instant),
+    Warm(Box<Trainer>, Instant),
     /// It will be ready soon. Dropping the handle ends it.
     Starting(AbortOnDropHandle<Result<Trainer, Error>>, Instant),
     /// An attempt has it, or there is none.
@@ -48,7 +48,7 @@ impl Trainers {
     pub(crate) fn new(launcher: Arc<Launcher>, trainer: Trainer, environment: Environment, limits: &Limits) -> Self {
         let now = Instant::now();
         let (longest, idle) = (limits.restart, limits.trainer_idle);
-        let current = Current::Warm(trainer, now);
+        let current = Current::Warm(Box::new(trainer), now);
         Self { launcher, current, environment, crashes: 0, not_before: now, longest, idle }
     }
 
@@ -68,7 +68,7 @@ impl Trainers {
             Current::Warm(..) | Current::Away => None,
         };
         let started = match (std::mem::replace(&mut self.current, Current::Away), in_the_background) {
-            (Current::Warm(trainer, _), _) => Ok(trainer),
+            (Current::Warm(trainer, _), _) => Ok(*trainer),
             (_, Some(Ok(Ok(trainer)))) => Ok(trainer),
             (_, background) => {
                 if let Some(Ok(Err(error))) = background {
@@ -95,7 +95,7 @@ impl Trainers {
 
     /// Takes a trainer back that can be used again.
     pub(super) fn give_back(&mut self, trainer: Trainer) {
-        self.current = Current::Warm(trainer, Instant::now());
+        self.current = Current::Warm(Box::new(trainer), Instant::now());
     }
 
     /// A trainer that was taken is gone: the next one is started at once, or after a while if it is not the first.
@@ -138,7 +138,7 @@ impl Trainers {
                 Current::Starting(handle, since) => {
                     let since = *since;
                     match handle.await {
-                        Ok(Ok(trainer)) => self.current = Current::Warm(trainer, since),
+                        Ok(Ok(trainer)) => self.current = Current::Warm(Box::new(trainer), since),
                         ended => {
                             // The next attempt tries again, and tells if it fails.
                             tracing::warn!(?ended, "no trainer could be started in the background");

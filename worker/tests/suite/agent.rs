@@ -152,6 +152,23 @@ async fn training_goes_on_without_a_coordinator_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn a_coordinator_that_is_back_hears_of_its_workers_within_a_lease() {
+    let world = World::new().await;
+    let mut config = world.config();
+    config.limits.reconnect = Duration::from_secs(60);
+    let agent = world.agent_with(config);
+    world.coordinator.registered(1).await;
+    world.coordinator.refuse(Some(tonic::Status::unavailable("down")));
+    world.coordinator.disconnect().await;
+    // By now the wait would have grown beyond the fake's lease of 5 s.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    world.coordinator.refuse(None);
+    let back = tokio::time::timeout(Duration::from_secs(4), world.coordinator.registered(2)).await;
+    assert!(back.is_ok(), "it waited for longer than a third of a lease");
+    agent.stop().await.expect("it ends in good order");
+}
+
+#[tokio::test]
 async fn stops_are_obeyed_and_revoked_attempts_say_nothing() {
     let world = World::new().await;
     let agent = world.agent();

@@ -155,7 +155,7 @@ fn process() {
     let (answer, answers) = channel();
     let mut fake = Fake { stream: stream.try_clone().expect("a socket"), folder, stop: Arc::default(), answers };
     let environment = Environment {
-        engine: "fake".to_owned(),
+        engine: ceteris_shared::lineage::ENGINE.to_owned(),
         libtorch: "none".to_owned(),
         device: "cpu".to_owned(),
         instructions: "none".to_owned(),
