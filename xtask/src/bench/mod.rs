@@ -101,6 +101,7 @@ mod machine;
 mod material;
 mod plan;
 mod process;
+mod recovery;
 mod report;
 mod rounds;
 mod spread;
@@ -167,6 +168,8 @@ enum Name {
     Plan,
     /// How often verdicts and intervals are wrong, on made-up studies
     Statistics,
+    /// How soon a standby coordinator goes on, and what an idle one takes
+    Recovery,
     /// Training and feature extraction on a GPU, from a packed kit
     Gpu,
 }
@@ -247,6 +250,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         ),
         (Name::Plan, None) => plan::run(workspace, options.quick)?,
         (Name::Statistics, None) => statistics::run(workspace, options.quick)?,
+        (Name::Recovery, None) => recovery::run(workspace, options.quick)?,
         (_, Some(_)) => bail!("--kit is for `bench gpu` alone"),
         (Name::TrainStep, None) => train_step::run(&bench()?)?,
         (Name::Ablation, None) => ablation::run(&bench()?)?,

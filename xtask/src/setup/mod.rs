@@ -3,6 +3,7 @@
 
 pub mod libtorch;
 pub mod libtorch_cuda;
+pub mod postgres;
 pub mod python;
 pub mod reference;
 pub mod seaweedfs;
