@@ -132,7 +132,8 @@ impl<S: Starts> Session<S> {
                 continue;
             }
             failures += 1;
-            let wait = backoff::delay(failures, Duration::from_millis(200), self.reconnect, backoff::entropy());
+            let longest = self.coordinator.longest_wait(self.reconnect);
+            let wait = backoff::delay(failures, Duration::from_millis(200), longest, backoff::entropy());
             tracing::warn!(
                 coordinator, lasted = ?began.elapsed(), retry_in = ?wait,
                 "not connected: {why}; attempts go on"

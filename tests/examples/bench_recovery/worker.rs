@@ -36,7 +36,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 const WELCOME: Duration = Duration::from_secs(15);
 /// The agent's first wait after all addresses were tried, which doubles.
 const RETRY: Duration = Duration::from_millis(200);
-const LONGEST_RETRY: Duration = Duration::from_secs(15);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// Events an agent's disk would keep; more are not made while nothing is acknowledged.
 const SPOOL: usize = 2000;
 /// One event of every attempt each time.

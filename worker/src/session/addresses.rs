@@ -13,6 +13,8 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The same where another coordinator takes over within seconds.
 const KEEP_ALIVE_OF_SEVERAL: Duration = Duration::from_secs(2);
+/// The longest wait after all of several were tried: one of them will answer soon.
+const WAIT_OF_SEVERAL: Duration = Duration::from_secs(1);
 /// How long one of several may take to say that it is there.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -43,6 +45,11 @@ impl Addresses {
     /// How often a connection is tried out, and how long it may give no answer.
     pub(crate) fn keep_alive(&self) -> Duration {
         if self.urls.len() > 1 { KEEP_ALIVE_OF_SEVERAL } else { KEEP_ALIVE }
+    }
+
+    /// The longest wait after all were tried, which is `single` for a single one.
+    pub(crate) fn longest_wait(&self, single: Duration) -> Duration {
+        if self.urls.len() > 1 { single.min(WAIT_OF_SEVERAL) } else { single }
     }
 
     /// Whether somebody is there: the system accepts connections for a process that was stopped, too. Whatever is said is an
