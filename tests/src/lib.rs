@@ -8,13 +8,17 @@
 
 mod cluster;
 mod material;
+mod postgres;
 mod process;
 mod proxy;
+mod standby;
 
 pub use cluster::{Cluster, Output, Place, run};
 pub use material::{Images, Spec};
+pub use postgres::Database;
 pub use process::{Process, Program, Signal, signal};
 pub use proxy::{Direction, Proxy};
+pub use standby::{Coordinator, free_address};
 
 use std::{
     thread,

@@ -43,6 +43,8 @@ use crate::{
     spool,
 };
 
+/// How long a coordinator may take to answer `Register`.
+const WELCOME: Duration = Duration::from_secs(15);
 /// Heartbeats are sent at least this often and at most so, whatever is asked for.
 const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(60));
 
@@ -139,7 +141,8 @@ impl<S: Starts> Session<S> {
             }
             failures += 1;
             // A coordinator that comes back gives each attempt one lease to be heard of in.
-            let longest = self.reconnect.min(Duration::from_millis(self.lease.load(Ordering::Relaxed)) / 3);
+            let lease = Duration::from_millis(self.lease.load(Ordering::Relaxed));
+            let longest = self.coordinator.longest_wait(self.reconnect).min(lease / 3);
             let wait = backoff::delay(failures, Duration::from_millis(200), longest, backoff::entropy());
             tracing::warn!(
                 coordinator, lasted = ?began.elapsed(), retry_in = ?wait,
@@ -154,7 +157,7 @@ impl<S: Starts> Session<S> {
         let endpoint = Endpoint::from_shared(url.to_owned());
         let endpoint = endpoint.map_err(|error| Error::Url(url.to_owned(), error.to_string()))?;
         Ok(endpoint
-            .connect_timeout(Duration::from_secs(5).min(self.coordinator.welcome()))
+            .connect_timeout(Duration::from_secs(5).min(self.coordinator.keep_alive()))
             .http2_keep_alive_interval(self.coordinator.keep_alive())
             .keep_alive_timeout(self.coordinator.keep_alive())
             .keep_alive_while_idle(true)
@@ -163,16 +166,16 @@ impl<S: Starts> Session<S> {
 
     /// One stream, to its end.
     async fn connect(&self) -> Ended {
-        let (endpoint, patience) = match self.endpoint() {
-            Ok(endpoint) => (endpoint, self.coordinator.welcome()),
+        let endpoint = match self.endpoint() {
+            Ok(endpoint) => endpoint,
             Err(error) => return Ended::Fatal(error),
         };
         let (sender, receiver) = mpsc::channel(16);
-        let opened = tokio::time::timeout(patience, self.open(&endpoint, &sender, receiver)).await;
+        let opened = tokio::time::timeout(WELCOME, self.open(&endpoint, &sender, receiver)).await;
         let (mut messages, heartbeat) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(ended)) => return ended,
-            Err(_) => return broken(format!("no answer within {} s", patience.as_secs())),
+            Err(_) => return broken(format!("no answer within {} s", WELCOME.as_secs())),
         };
         tracing::info!(coordinator = self.coordinator.current(), ?heartbeat, "connected");
         let ended = tokio::select! {
@@ -192,6 +195,9 @@ impl<S: Starts> Session<S> {
         receiver: mpsc::Receiver<v1::WorkerMessage>,
     ) -> Result<(Streaming<v1::CoordinatorMessage>, Duration), Ended> {
         let channel = endpoint.connect().await.map_err(|error| broken(chain(&error)))?;
+        if !self.coordinator.answers(channel.clone()).await {
+            return Err(broken("no sign of life"));
+        }
         let mut client = FleetClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);

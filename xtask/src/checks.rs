@@ -16,7 +16,7 @@ use crate::{
     command,
     command::headline,
     programs::{self, cargo},
-    setup::{self, seaweedfs::Server, small_disk::SmallDisk},
+    setup::{self, postgres, seaweedfs::Server, small_disk::SmallDisk},
     workspace::Workspace,
 };
 
@@ -49,6 +49,8 @@ struct Session<'a> {
     done: Vec<(&'static str, Outcome, Duration)>,
     /// The S3-compatible server, while tests may need it.
     server: Option<Server>,
+    /// The PostgreSQL server, while tests may need it.
+    postgres: Option<postgres::Server>,
     /// A disk that tests can fill, while they may need it.
     small_disk: Option<SmallDisk>,
     /// What the test runner said last.
@@ -63,11 +65,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         environment: vec![],
         done: vec![],
         server: None,
+        postgres: None,
         small_disk: None,
         closing: vec![],
     };
     let outcome = session.steps(options);
-    (session.server, session.small_disk) = (None, None);
+    (session.server, session.postgres, session.small_disk) = (None, None, None);
     session.summary();
     outcome?;
     let failed: Vec<&str> = session.done.iter().filter(|step| step.1.is_failure()).map(|step| step.0).collect();
@@ -90,6 +93,12 @@ impl Session<'_> {
             let server = Server::start(&program, session.workspace)?;
             session.environment.extend(server.environment().into_iter().map(|(name, value)| (name, value.into())));
             session.server = Some(server);
+            Ok(())
+        })?;
+        self.optional("PostgreSQL", |session| {
+            let server = postgres::Server::start(&postgres::ensure()?, false)?;
+            session.environment.push(("CETERIS_TEST_POSTGRES", server.url().into()));
+            session.postgres = Some(server);
             Ok(())
         })?;
         // Mounting needs root, which CI may not be.

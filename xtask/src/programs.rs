@@ -70,6 +70,16 @@ pub fn example(workspace: &Workspace, package: &str, name: &str) -> Result<PathB
     Ok(target(workspace)?.join("release/examples").join(name))
 }
 
+/// `ceteris`, optimised, and an example of the end-to-end suite that drives it; neither needs libtorch.
+pub fn ceteris_and_example(workspace: &Workspace, name: &str) -> Result<(PathBuf, PathBuf)> {
+    let mut build = cargo(workspace);
+    build.args(["build", "--release", "--package", "ceteris", "--bin", "ceteris"]);
+    build.args(["--package", "ceteris-tests", "--example", name]);
+    command::run(&mut build).context("they do not build; the compiler says why above")?;
+    let release = target(workspace)?.join("release");
+    Ok((release.join("ceteris"), release.join("examples").join(name)))
+}
+
 fn compile(workspace: &Workspace, release: bool, what: &[&str]) -> Result<Programs> {
     setup::libtorch::ensure(workspace)?;
     headline("Building ceteris, ceteris-worker and ceteris-train (about 10 minutes the first time on 2 cores)");

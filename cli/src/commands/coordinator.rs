@@ -31,8 +31,8 @@ With a standby, on each of two machines, and both addresses wherever a coordinat
       --database postgres://ceteris@DBHOST:5432/ceteris --store s3://bucket/ceteris
   ceteris ls --coordinator http://HEAD1:7417,http://HEAD2:7417
 
-A database's password stands in CETERIS_DATABASE, in PGPASSWORD, or in the file that PGPASSFILE names;
-on a command line every user of the machine could read it.
+A database's password stands in CETERIS_DATABASE, in PGPASSWORD, or in the file that PGPASSFILE
+names; on a command line every user of the machine could read it.
 Credentials of an S3 store stand in AWS_… variables.
 CETERIS_LOG filters the log, as in CETERIS_LOG=debug.")]
 pub struct Options {

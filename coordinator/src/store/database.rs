@@ -16,7 +16,7 @@ pub enum Database {
     /// A SQLite file; made if it is not there.
     Sqlite(PathBuf),
     /// A database on a PostgreSQL server.
-    Postgres(Server),
+    Postgres(Box<Server>),
 }
 
 impl Database {
@@ -29,7 +29,8 @@ impl Database {
         match self {
             Self::Sqlite(place) => Ok(Some(Arc::new(Sqlite::open(place).await?))),
             Self::Postgres(server) => {
-                let candidate = Candidate::connect(server.clone(), Member::this(address), Timing::default()).await?;
+                let candidate =
+                    Candidate::connect(Server::clone(server), Member::this(address), Timing::default()).await?;
                 Ok(candidate.lead(until).await?.map(|store| Arc::new(store) as Arc<dyn Store>))
             }
         }
@@ -48,7 +49,7 @@ impl TryFrom<OsString> for Database {
     /// A URL of PostgreSQL, or else a path.
     fn try_from(text: OsString) -> Result<Self, ServerError> {
         match text.to_str() {
-            Some(url) if Server::is_meant(url) => url.parse().map(Self::Postgres),
+            Some(url) if Server::is_meant(url) => url.parse().map(Box::new).map(Self::Postgres),
             _ => Ok(Self::Sqlite(text.into())),
         }
     }

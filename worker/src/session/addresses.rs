@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
 /// HTTP/2 pings, without which a partition is never noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long a coordinator may take to answer `Register`.
-const WELCOME: Duration = Duration::from_secs(15);
 /// The same where another coordinator takes over within seconds.
 const KEEP_ALIVE_OF_SEVERAL: Duration = Duration::from_secs(2);
-const WELCOME_OF_SEVERAL: Duration = Duration::from_secs(3);
+/// The longest wait after all of several were tried: one of them will answer soon.
+const WAIT_OF_SEVERAL: Duration = Duration::from_secs(1);
+/// How long one of several may take to say that it is there.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// One address or more, of which one is the current one.
 #[derive(Debug)]
@@ -43,9 +47,20 @@ impl Addresses {
         if self.urls.len() > 1 { KEEP_ALIVE_OF_SEVERAL } else { KEEP_ALIVE }
     }
 
-    /// How long `Register` may take to be answered.
-    pub(crate) fn welcome(&self) -> Duration {
-        if self.urls.len() > 1 { WELCOME_OF_SEVERAL } else { WELCOME }
+    /// The longest wait after all were tried, which is `single` for a single one.
+    pub(crate) fn longest_wait(&self, single: Duration) -> Duration {
+        if self.urls.len() > 1 { single.min(WAIT_OF_SEVERAL) } else { single }
+    }
+
+    /// Whether somebody is there: the system accepts connections for a process that was stopped, too. Whatever is said is an
+    /// answer. A single one is not asked, since there is no other to go to.
+    pub(crate) async fn answers(&self, channel: Channel) -> bool {
+        if self.urls.len() == 1 {
+            return true;
+        }
+        let mut health = HealthClient::new(channel);
+        let answer = tokio::time::timeout(ANSWER, health.check(HealthCheckRequest::default())).await;
+        answer.is_ok_and(|answer| answer.map_or_else(|status| status.code() != Code::Unavailable, |_| true))
     }
 }
 

@@ -108,6 +108,7 @@ mod material;
 mod metrics;
 mod plan;
 mod process;
+mod recovery;
 mod report;
 mod rounds;
 mod scheduler;
@@ -179,6 +180,8 @@ enum Name {
     Statistics,
     /// Deciding about a million queued segments, and giving segments away durably
     Scheduler,
+    /// How soon a standby coordinator goes on, and what an idle one takes
+    Recovery,
     /// Training and feature extraction on a GPU, from a packed kit
     Gpu,
 }
@@ -261,6 +264,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         (Name::Metrics, None) => metrics::run(workspace, options.quick)?,
         (Name::Statistics, None) => statistics::run(workspace, options.quick)?,
         (Name::Scheduler, None) => scheduler::run(workspace, options.quick)?,
+        (Name::Recovery, None) => recovery::run(workspace, options.quick)?,
         (_, Some(_)) => bail!("--kit is for `bench gpu` alone"),
         (Name::TrainStep, None) => train_step::run(&bench()?)?,
         (Name::Ablation, None) => ablation::run(&bench()?)?,

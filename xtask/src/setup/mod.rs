@@ -5,6 +5,7 @@ pub mod hyperqueue;
 pub mod libtorch;
 pub mod libtorch_cuda;
 pub mod mlflow;
+pub mod postgres;
 pub mod python;
 pub mod reference;
 pub mod seaweedfs;

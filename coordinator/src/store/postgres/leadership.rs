@@ -260,7 +260,9 @@ async fn connect(server: &Server, instance: &str) -> Result<PgConnection, sqlx::
         match query(TABLE).execute(&mut connection).await {
             // Another coordinator made it in the same moment.
             Err(error) if code(&error).as_deref() == Some("23505") => {}
-            made => drop(made?),
+            made => {
+                made?;
+            }
         }
     }
     Ok(connection)
