@@ -185,11 +185,11 @@ impl Work {
         self.epochs.last().map_or(Epoch(0), |work| work.epoch)
     }
 
-    /// Whether both train in the same way, apart from their epochs.
-    fn like(&self, other: &Self) -> bool {
+    /// Whether both train in the same way, apart from their seeds and epochs.
+    pub fn is_like(&self, other: &Self) -> bool {
         let Self {
             arch,
-            seed,
+            seed: _,
             batch_size,
             optimization,
             precision,
@@ -198,9 +198,26 @@ impl Work {
             epochs: _,
             endpoint: _,
         } = self;
-        (arch, seed, batch_size, optimization) == (&other.arch, &other.seed, &other.batch_size, &other.optimization)
+        (arch, batch_size, optimization) == (&other.arch, &other.batch_size, &other.optimization)
             && (precision, memory, checkpoint_every_steps)
                 == (&other.precision, &other.memory, &other.checkpoint_every_steps)
+    }
+
+    /// The same with another seed and other epochs.
+    pub fn with(&self, seed: u64, epochs: Vec<EpochWork>) -> Self {
+        let Self {
+            arch,
+            seed: _,
+            batch_size,
+            ref optimization,
+            precision,
+            memory,
+            checkpoint_every_steps,
+            epochs: _,
+            endpoint,
+        } = *self;
+        let optimization = optimization.clone();
+        Self { arch, seed, batch_size, optimization, precision, memory, checkpoint_every_steps, epochs, endpoint }
     }
 
     /// The number of the state that the first epoch starts from.
@@ -252,7 +269,7 @@ impl Plan {
                 break;
             }
             match all.last_mut() {
-                Some(last) if last.like(&work) => {
+                Some(last) if last.seed == work.seed && last.is_like(&work) => {
                     last.epochs.extend(work.epochs);
                     last.endpoint = work.endpoint;
                 }

@@ -10,7 +10,6 @@ use ceteris_shared::{
 
 use crate::{
     AttemptEnd, Change, Message, Scheduler, Start, StartAttempt, State, Timestamp,
-    replay::remaining,
     room::Preference,
     scheduler::{Effects, Experiment, Segment},
 };
@@ -72,7 +71,7 @@ impl Scheduler {
         let attempt = Attempt { segment: id, number: segment.attempts };
         let message = StartAttempt {
             attempt,
-            work: remaining(segment, again),
+            work: segment.training.work(segment.committed.len(), again),
             dataset: experiment.dataset,
             external: experiment.external.clone(),
             start: checkpoint.map_or(initial(experiment), Start::Checkpoint),

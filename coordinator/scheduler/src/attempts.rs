@@ -167,7 +167,7 @@ impl Scheduler {
         if segment.all_committed() {
             return self.end_attempt(now, attempt, AttemptEnd::Finished, effects);
         }
-        let (committed, epochs) = (segment.committed.len(), segment.work.epochs.len());
+        let (committed, epochs) = (segment.committed.len(), segment.training.epochs());
         let rejection = Rejection::FinishedEarly { attempt, committed, epochs };
         let end = AttemptEnd::Failed { cause: FailureCause::Infrastructure, message: rejection.to_string() };
         effects.reject(rejection);
@@ -255,7 +255,7 @@ pub(crate) fn check_predictions(attempt: Attempt, committed: &CommittedEpoch) ->
 /// Whether an epoch is the one that comes next, with one set of predictions of each data.
 fn check_epoch(segment: &Segment, attempt: Attempt, committed: &CommittedEpoch) -> Result<(), Rejection> {
     let got = committed.epoch;
-    let first: Epoch = segment.work.start().next();
+    let first: Epoch = segment.training.start().next();
     let index = got.0.checked_sub(first.0).map(|index| index as usize);
     if let Some(index) = index
         && segment.committed.get(index).is_some_and(|there| there.manifest == committed.manifest)
@@ -279,15 +279,13 @@ fn check_step(segment: &Segment, attempt: Attempt, committed: &CommittedStep) ->
 
 /// Whether an epoch is the one that comes next, with the plan's lineage.
 fn check_next(segment: &Segment, attempt: Attempt, got: Epoch, key: LineageKey) -> Result<(), Rejection> {
-    match segment.work.epochs.get(segment.committed.len()) {
-        Some(next) if next.epoch == got && next.key == key => Ok(()),
-        Some(next) if next.epoch == got => {
-            Err(Rejection::OtherLineage { attempt, epoch: got, expected: next.key, got: key })
+    let last = segment.training.last_epoch();
+    match segment.training.epoch(segment.committed.len()) {
+        Some((epoch, expected)) if epoch == got && expected == key => Ok(()),
+        Some((epoch, expected)) if epoch == got => {
+            Err(Rejection::OtherLineage { attempt, epoch: got, expected, got: key })
         }
-        Some(_) if got > segment.work.last_epoch() => {
-            Err(Rejection::BeyondBudget { attempt, last: segment.work.last_epoch(), got })
-        }
-        Some(next) => Err(Rejection::EpochOutOfOrder { attempt, expected: next.epoch, got }),
-        None => Err(Rejection::BeyondBudget { attempt, last: segment.work.last_epoch(), got }),
+        Some((expected, _)) if got <= last => Err(Rejection::EpochOutOfOrder { attempt, expected, got }),
+        Some(_) | None => Err(Rejection::BeyondBudget { attempt, last, got }),
     }
 }

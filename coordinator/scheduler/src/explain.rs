@@ -84,7 +84,7 @@ impl Scheduler {
             segment,
             state: found.state.clone(),
             committed: found.committed.len(),
-            epochs: found.work.epochs.len(),
+            epochs: found.training.epochs(),
             attempts: found.attempts,
             last_end: found.last_end.as_deref().cloned(),
             why: self.why(now, found),
@@ -107,7 +107,7 @@ impl Scheduler {
         match &segment.state {
             State::Waiting { parent } => {
                 let (committed, epochs) =
-                    self.segments.get(parent).map_or((0, 0), |p| (p.committed.len(), p.work.epochs.len()));
+                    self.segments.get(parent).map_or((0, 0), |p| (p.committed.len(), p.training.epochs()));
                 Why::ParentNotTrained { parent: *parent, committed, epochs }
             }
             State::Queued { .. } if self.is_paused(segment.experiment) => Why::Paused,

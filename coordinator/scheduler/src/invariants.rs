@@ -138,7 +138,7 @@ impl Scheduler {
         let parent = segment.parent.and_then(|parent| self.segments.get(&parent));
         let parent_trained = parent.is_none_or(Segment::all_committed);
         let cancelled = self.experiments.get(&segment.experiment).is_some_and(|experiment| experiment.cancelled);
-        if segment.committed.len() > segment.work.epochs.len() {
+        if segment.committed.len() > segment.training.epochs() {
             return Some("no epoch past the budget is committed");
         }
         if !segment.committed.is_empty() && !parent_trained {

@@ -32,6 +32,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 mod time;
+mod training;
 mod workers;
 
 pub use drain::Drain;

@@ -33,12 +33,12 @@ impl Scheduler {
             return (Some(step.manifest), again);
         }
         while let Some(segment) = at {
-            for (work, committed) in segment.work.epochs.iter().zip(&segment.committed).rev() {
+            for (index, committed) in segment.committed.iter().enumerate().rev() {
                 if !self.damaged.contains(&committed.manifest) {
                     again.reverse();
                     return (Some(committed.manifest), again);
                 }
-                again.push(work.clone());
+                again.extend(segment.training.epoch_work(index));
             }
             at = segment.parent.and_then(|parent| self.segments.get(&parent));
         }
@@ -51,10 +51,10 @@ impl Scheduler {
         let mut at = id;
         loop {
             let segment = self.segments.get(&at)?;
-            let start = segment.work.start();
+            let start = segment.training.start();
             if epoch > start {
                 let index = usize::try_from(epoch.0 - start.0 - 1).ok()?;
-                return (index < segment.work.epochs.len()).then_some((at, index));
+                return (index < segment.training.epochs()).then_some((at, index));
             }
             at = segment.parent?;
         }
@@ -112,7 +112,7 @@ impl Scheduler {
         }
         check_predictions(attempt, committed)?;
         let (owner, index) = self.place(attempt.segment, got).ok_or(unknown.clone())?;
-        let key = self.segments.get(&owner).and_then(|segment| segment.work.epochs.get(index)).ok_or(unknown)?.key;
+        let key = self.segments.get(&owner).and_then(|segment| segment.training.epoch(index)).ok_or(unknown)?.1;
         if key != committed.key {
             return Err(Rejection::OtherLineage { attempt, epoch: got, expected: key, got: committed.key });
         }
@@ -183,12 +183,4 @@ impl Scheduler {
         }
         None
     }
-}
-
-/// What is left of a segment, after the epochs that are trained again.
-pub(crate) fn remaining(segment: &Segment, again: Vec<EpochWork>) -> ceteris_shared::plan::Work {
-    let mut work = segment.work.clone();
-    work.epochs.drain(..segment.committed.len());
-    work.epochs.splice(..0, again);
-    work
 }

@@ -147,7 +147,7 @@ impl Scheduler {
 }
 
 fn fill(id: SegmentId, segment: &mut Segment, saved: SavedSegment, until: Timestamp) -> Result<(), RestoreError> {
-    if saved.committed.len() > segment.work.epochs.len() {
+    if saved.committed.len() > segment.training.epochs() {
         return Err(RestoreError::Epochs(id));
     }
     segment.state = saved.state;

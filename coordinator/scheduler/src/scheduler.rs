@@ -13,7 +13,6 @@ use ceteris_shared::{
     checkpoint::Environment,
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, RunId, SegmentId, SessionId, WorkerId},
-    plan::Work,
     spec::EnvironmentRule,
 };
 
@@ -24,6 +23,7 @@ use crate::{
     room::{Kind, Rooms},
     segments::Segments,
     standing::Standing,
+    training::Training,
 };
 
 /// How long to wait, and how often to try.
@@ -109,7 +109,7 @@ pub(crate) struct Segment {
     pub(crate) position: usize,
     pub(crate) parent: Option<SegmentId>,
     pub(crate) children: Vec<SegmentId>,
-    pub(crate) work: Work,
+    pub(crate) training: Training,
     pub(crate) state: State,
     /// The number of the last execution; 0 before the first.
     pub(crate) attempts: u32,
@@ -132,12 +132,12 @@ pub(crate) struct Segment {
 
 impl Segment {
     pub(crate) fn all_committed(&self) -> bool {
-        self.committed.len() == self.work.epochs.len()
+        self.committed.len() == self.training.epochs()
     }
 
     /// The epoch that comes next; the last one when all are committed.
     pub(crate) fn next_epoch(&self) -> Epoch {
-        self.work.epochs.get(self.committed.len()).map_or(self.work.last_epoch(), |work| work.epoch)
+        self.training.epoch(self.committed.len()).map_or(self.training.last_epoch(), |(epoch, _)| epoch)
     }
 }
 
@@ -306,11 +306,19 @@ impl Scheduler {
 
     /// The only place where a state changes.
     pub(crate) fn set_state(&mut self, id: SegmentId, state: State, now: Timestamp, effects: &mut Effects) {
-        self.unindex(id);
+        let Some(before) = self.segments.get(&id).map(|segment| &segment.state) else { return };
+        // What goes on under the same lease is where it was in every index: most changes are of this kind.
+        let stays = before.live().is_some_and(|live| state.live() == Some(live))
+            && is_preempted(before) == is_preempted(&state);
+        if !stays {
+            self.unindex(id);
+        }
         let Some(segment) = self.segments.get_mut(&id) else { return };
         segment.state = state.clone();
         let (failures, losses) = (segment.failures, segment.losses);
-        self.index(id, now);
+        if !stays {
+            self.index(id, now);
+        }
         effects.persist(Change::SegmentChanged { segment: id, state, failures, losses });
     }
 

@@ -14,6 +14,7 @@ use crate::{
     Change, Live, Message, Outcome, Rejection, SavedEpoch, Scheduler, Sharing, State, StopReason, Submission,
     Timestamp,
     scheduler::{Effects, Experiment, Segment, check_plan},
+    training::Patterns,
 };
 
 impl Scheduler {
@@ -35,7 +36,7 @@ impl Scheduler {
             let state = self.first_state(id, now);
             let Some(segment) = self.segments.get_mut(&id) else { continue };
             segment.state = state.clone();
-            let first = segment.work.start().0 + 1;
+            let first = segment.training.start().0 + 1;
             self.index(id, now);
             effects.persist(Change::SegmentAdded { segment: id, experiment, position, state });
             for (epoch, reused) in (first..).zip(reused.get(position).into_iter().flatten()) {
@@ -74,6 +75,7 @@ impl Scheduler {
                 children.entry(ids[parent]).or_default().push(segment.id);
             }
         }
+        let mut patterns = Patterns::default();
         for (position, segment) in plan.segments.into_iter().enumerate() {
             let parent = segment.parent.map(|index| ids[index]);
             let record = Segment {
@@ -81,7 +83,7 @@ impl Scheduler {
                 position,
                 parent,
                 children: children.remove(&segment.id).unwrap_or_default(),
-                work: segment.work,
+                training: patterns.training(segment.work),
                 state: State::Done(Outcome::Cancelled),
                 attempts: 0,
                 failures: 0,

@@ -207,11 +207,11 @@ impl Fixture {
 
     pub(super) fn epoch(&self, attempt: Attempt, epoch: u32) -> CommittedEpoch {
         let mut segment = &self.scheduler.segments[&attempt.segment];
-        while segment.work.start() >= Epoch(epoch) {
+        while segment.training.start() >= Epoch(epoch) {
             segment = &self.scheduler.segments[&segment.parent.expect("the epoch is on its path")];
         }
-        let work = &segment.work;
-        let key = work.epochs.iter().find(|work| work.epoch == Epoch(epoch)).expect("it is planned").key;
+        let index = epoch - segment.training.start().next().0;
+        let (_, key) = segment.training.epoch(index as usize).expect("it is planned");
         let manifest = manifest(attempt, epoch);
         let weights = Some(weights(key));
         CommittedEpoch { epoch: Epoch(epoch), key, manifest, predictions: vec![], spent: Spent::default(), weights }
