@@ -58,7 +58,7 @@ async fn run() -> Result<(), Failure> {
     let (folder, workers): (PathBuf, u128) = (folder.into(), workers.parse()?);
     let config = Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        database: folder.join("coordinator.db"),
+        database: folder.join("coordinator.db").into(),
         store: folder.join("store").display().to_string(),
         token: None,
         lease: Config::LEASE,
@@ -186,6 +186,7 @@ impl Worker {
             },
             store: store.to_owned(),
             running: Vec::new(),
+            slot_memory_bytes: None,
         };
         to.send(WorkerMessage::Register(register).into()).await?;
         let inbound = client.session(ReceiverStream::new(outgoing)).await?.into_inner();

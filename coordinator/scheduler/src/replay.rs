@@ -18,7 +18,7 @@ use ceteris_shared::{
 use crate::{
     AttemptEnd, Change, CommittedEpoch, Rejection, SavedEpoch, Scheduler, State, StopReason, Timestamp,
     attempts::check_predictions,
-    scheduler::{Effects, Segment},
+    scheduler::Effects,
 };
 
 impl Scheduler {
