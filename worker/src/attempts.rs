@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 /// What is wished of an attempt. A wish is only ever replaced by a stronger one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Wish {
+pub enum Wish {
     /// Go on.
     #[default]
     Run,
@@ -26,7 +26,7 @@ pub(crate) enum Wish {
 
 /// The attempts that were taken and are not yet ended.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts(Mutex<BTreeMap<Attempt, Entry>>);
+pub struct Attempts(Mutex<BTreeMap<Attempt, Entry>>);
 
 #[derive(Debug)]
 struct Entry {
@@ -41,7 +41,7 @@ impl Attempts {
     }
 
     /// Takes an attempt; none where it is here already.
-    pub(crate) fn take(&self, attempt: Attempt) -> Option<watch::Receiver<Wish>> {
+    pub fn take(&self, attempt: Attempt) -> Option<watch::Receiver<Wish>> {
         let mut entries = self.lock();
         if entries.contains_key(&attempt) {
             return None;
@@ -52,30 +52,35 @@ impl Attempts {
         Some(receiver)
     }
 
-    pub(crate) fn report(&self, progress: Progress) {
+    /// How far one of them is.
+    pub fn report(&self, progress: Progress) {
         if let Some(entry) = self.lock().get_mut(&progress.attempt) {
             entry.progress = progress;
         }
     }
 
-    pub(crate) fn end(&self, attempt: Attempt) {
+    /// One of them is over.
+    pub fn end(&self, attempt: Attempt) {
         self.lock().remove(&attempt);
     }
 
-    /// False where there is no such attempt.
-    pub(crate) fn wish(&self, attempt: Attempt, wish: Wish) -> bool {
+    /// Wishes something of one of them. False where there is no such attempt.
+    pub fn wish(&self, attempt: Attempt, wish: Wish) -> bool {
         self.lock().get(&attempt).map(|entry| strengthen(&entry.wish, wish)).is_some()
     }
 
-    pub(crate) fn wish_of_all(&self, wish: &Wish) {
+    /// Wishes the same of all of them.
+    pub fn wish_of_all(&self, wish: &Wish) {
         self.lock().values().for_each(|entry| strengthen(&entry.wish, wish.clone()));
     }
 
-    pub(crate) fn progress(&self) -> Vec<Progress> {
+    /// How far they are.
+    pub fn progress(&self) -> Vec<Progress> {
         self.lock().values().map(|entry| entry.progress).collect()
     }
 
-    pub(crate) fn running(&self) -> Vec<Attempt> {
+    /// Which they are.
+    pub fn running(&self) -> Vec<Attempt> {
         self.lock().keys().copied().collect()
     }
 }

@@ -19,6 +19,7 @@ mod explain;
 mod invariants;
 mod replay;
 mod restore;
+mod saved;
 mod scheduler;
 mod state;
 mod submit;

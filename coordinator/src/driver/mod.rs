@@ -6,6 +6,8 @@
 
 mod clock;
 mod handle;
+#[cfg(feature = "simulation")]
+mod observer;
 mod requests;
 mod sessions;
 #[cfg(test)]
@@ -21,7 +23,10 @@ use std::{
 };
 
 use ceteris_scheduler::{Config, Effect, Event, Message, Rejection, RestoreError, Scheduler};
-use ceteris_shared::ids::{ExperimentId, SessionId, WorkerId};
+use ceteris_shared::{
+    ids::{ExperimentId, SessionId, WorkerId},
+    planted,
+};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +35,10 @@ use handle::Command;
 use sessions::Session;
 
 pub use clock::Clock;
+#[cfg(feature = "simulation")]
+pub use clock::SimulatedTime;
+#[cfg(feature = "simulation")]
+pub use observer::Observer;
 pub use handle::{Cancelled, Error, Handle, LiveAttempt, LiveWorker, SubmitRequest, Submitted};
 pub use requests::Reusable;
 pub(crate) use requests::reusable;
@@ -71,6 +80,8 @@ pub struct Driver {
     changes: broadcast::Sender<ExperimentId>,
     sessions: BTreeMap<WorkerId, Session>,
     counters: Arc<Counters>,
+    #[cfg(feature = "simulation")]
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl fmt::Debug for Driver {
@@ -99,8 +110,26 @@ impl Driver {
         let (changes, _) = broadcast::channel(CHANGES);
         let counters = Arc::new(Counters::default());
         let handle = Handle::new(commands, changes.downgrade(), counters.clone());
-        let sessions = BTreeMap::new();
-        Ok((Self { scheduler, store, clock, inbox, changes, sessions, counters }, handle))
+        let driver = Self {
+            scheduler,
+            store,
+            clock,
+            inbox,
+            changes,
+            sessions: BTreeMap::new(),
+            counters,
+            #[cfg(feature = "simulation")]
+            observer: None,
+        };
+        Ok((driver, handle))
+    }
+
+    /// Shows `observer` everything from now on, beginning with where it is.
+    #[cfg(feature = "simulation")]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        observer.carried_out(self.clock.now(), &self.scheduler, &[]);
+        self.observer = Some(observer);
+        self
     }
 
     /// Works until `stop`, or until nobody can reach it any more.
@@ -141,7 +170,15 @@ impl Driver {
 
     fn decide(&mut self, event: Event) -> Decided {
         let mut decided = Decided::default();
-        for effect in self.scheduler.handle(self.clock.now(), event) {
+        let now = self.clock.now();
+        #[cfg(feature = "simulation")]
+        let shown = self.observer.is_some().then(|| event.clone());
+        let effects = self.scheduler.handle(now, event);
+        #[cfg(feature = "simulation")]
+        if let (Some(observer), Some(event)) = (&self.observer, &shown) {
+            observer.decided(now, event, &effects, &self.scheduler);
+        }
+        for effect in effects {
             match effect {
                 Effect::Persist(change) => {
                     let of_segment = change.segment().and_then(|segment| self.scheduler.experiment_of(segment));
@@ -159,19 +196,36 @@ impl Driver {
     async fn carry_out(&mut self, before: Vec<Change>, decided: Decided) -> Result<Vec<Rejection>, store::Error> {
         let Decided { changes, messages, rejections, touched } = decided;
         let changes: Vec<Change> = before.into_iter().chain(changes).collect();
-        if !changes.is_empty() {
-            self.store.commit(&changes).await?;
+        if planted!(SpeaksBeforeCommit) {
+            for (worker, session, message) in messages.clone() {
+                self.deliver(worker, session, Outgoing::Message(sessions::wire(message)));
+            }
+        }
+        if !changes.is_empty()
+            && let Err(error) = self.store.commit(&changes).await
+            && !planted!(GoesOnAfterFailedCommit)
+        {
+            return Err(error);
         }
         for rejection in &rejections {
             self.counters.rejected.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%rejection, "refused");
         }
         for (worker, session, message) in messages {
+            if planted!(SpeaksBeforeCommit) {
+                break;
+            }
             self.deliver(worker, session, Outgoing::Message(sessions::wire(message)));
         }
         for experiment in touched {
             // An error means that nobody is listening.
             let _ = self.changes.send(experiment);
+        }
+        #[cfg(feature = "simulation")]
+        if let Some(observer) = &self.observer {
+            let connections: Vec<_> =
+                self.sessions.iter().map(|(&worker, session)| (worker, session.register.session)).collect();
+            observer.carried_out(self.clock.now(), &self.scheduler, &connections);
         }
         Ok(rejections)
     }

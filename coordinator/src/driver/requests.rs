@@ -9,6 +9,7 @@ use ceteris_shared::{
     ids::ExperimentId,
     lineage::LineageKey,
     plan::Plan,
+    planted,
     spec::{EnvironmentRule, ExperimentSpec, Init},
     trainer::Scored,
 };
@@ -23,6 +24,10 @@ impl Driver {
     /// A reply that nobody waits for any more is not missed.
     pub(super) async fn obey(&mut self, command: Command) -> Result<(), store::Error> {
         match command {
+            Command::Submit { request, reply } if planted!(RepliesBeforeCommit) => {
+                let _ = reply.send(Ok(Submitted::New));
+                let _ = self.submit(*request).await?;
+            }
             Command::Submit { request, reply } => {
                 let _ = reply.send(self.submit(*request).await?);
             }
@@ -36,6 +41,7 @@ impl Driver {
                 let _ = reply.send(self.retry(experiment).await?);
             }
             Command::Collect { manifests, reply } => {
+                let asked = manifests.clone();
                 let decided = self.decide(Event::CollectCheckpoints(manifests));
                 let given_up = |change: &Change| match change {
                     Change::Scheduler(ceteris_scheduler::Change::CheckpointCollected { manifest, .. }) => {
@@ -45,7 +51,7 @@ impl Driver {
                 };
                 let collected = decided.changes.iter().filter_map(given_up).collect();
                 self.carry_out(Vec::new(), decided).await?;
-                let _ = reply.send(collected);
+                let _ = reply.send(if planted!(CollectAnswersAll) { asked } else { collected });
             }
             Command::Explain { run, reply } => {
                 let explained = self.scheduler.explain_run(self.clock.now(), run);

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use ceteris_proto::fleet::{self, CoordinatorMessage, Progress, Register};
 use ceteris_scheduler::{Event, Message, Rejection, Start, StartAttempt, Timestamp, WorkerConnected};
-use ceteris_shared::ids::{Attempt, SessionId, WorkerId};
+use ceteris_shared::{
+    ids::{Attempt, SessionId, WorkerId},
+    planted,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -88,7 +91,8 @@ impl Driver {
 
     pub(super) async fn disconnect(&mut self, worker: WorkerId, session: SessionId) -> Result<(), store::Error> {
         let mut before = Vec::new();
-        if self.sessions.get(&worker).is_some_and(|known| known.register.session == session) {
+        let current = |known: &Session| known.register.session == session || planted!(OldDisconnectDropsNew);
+        if self.sessions.get(&worker).is_some_and(current) {
             before.extend(self.sessions.remove(&worker).map(|known| Change::Worker(known.record(self.clock.now()))));
             tracing::info!(%worker, %session, "worker disconnected");
         }
@@ -120,7 +124,11 @@ impl Driver {
     pub(super) async fn report(&mut self, worker: WorkerId, sequence: u64, event: Event) -> Result<bool, store::Error> {
         let decided = self.decide(event);
         let stale = decided.rejections.iter().any(|rejection| matches!(rejection, Rejection::StaleSession { .. }));
-        let before = if stale { Vec::new() } else { vec![Change::Sequence { worker, sequence }] };
+        let recorded = !stale || planted!(StaleReportRecorded);
+        let mut before = if recorded { vec![Change::Sequence { worker, sequence }] } else { Vec::new() };
+        if planted!(SequenceAlone) {
+            self.store.commit(&std::mem::take(&mut before)).await?;
+        }
         self.carry_out(before, decided).await?;
         Ok(!stale)
     }

@@ -1,16 +1,20 @@
 //! One worker's stream after `Register`.
 
-use std::ops::ControlFlow;
+use std::{fmt, ops::ControlFlow};
 
 use ceteris_proto::{
     fleet::{CoordinatorMessage, EpochCommitted, Event, EventKind, StepCommitted, WorkerMessage},
     v1,
 };
 use ceteris_scheduler::{CommittedEpoch, CommittedStep, Report};
-use ceteris_shared::ids::{Attempt, SessionId, WorkerId};
+use ceteris_shared::{
+    ids::{Attempt, SessionId, WorkerId},
+    planted,
+};
+use futures::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
+use tonic::Status;
 
 use super::Service;
 use crate::{
@@ -19,7 +23,7 @@ use crate::{
 };
 
 /// Takes a worker's messages, one after the other.
-pub(super) struct Session {
+pub struct Session {
     service: Service,
     worker: WorkerId,
     id: SessionId,
@@ -27,6 +31,13 @@ pub(super) struct Session {
     last: u64,
     outbox: mpsc::Sender<Outgoing>,
     closed: CancellationToken,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { worker, id, last, .. } = self;
+        f.debug_struct("Session").field("worker", worker).field("id", id).field("last", last).finish_non_exhaustive()
+    }
 }
 
 /// How a stream ends: with a reason that the worker is told, or because the worker is gone.
@@ -41,11 +52,13 @@ impl Session {
         outbox: mpsc::Sender<Outgoing>,
         closed: CancellationToken,
     ) -> Self {
+        let last = if planted!(SessionForgetsLast) { 0 } else { last };
         Self { service, worker, id, last, outbox, closed }
     }
 
+    /// Takes what comes until the stream breaks, or the coordinator ends it.
     #[tracing::instrument(skip_all, fields(worker = %self.worker, session = %self.id))]
-    pub(super) async fn run(mut self, mut inbound: Streaming<v1::WorkerMessage>) {
+    pub async fn run(mut self, mut inbound: impl Stream<Item = Result<v1::WorkerMessage, Status>> + Unpin) {
         let closed = self.closed.clone();
         let end = tokio::select! {
             biased;
@@ -60,15 +73,18 @@ impl Session {
         let _ = self.service.driver.disconnect(self.worker, self.id).await;
     }
 
-    async fn take_all(&mut self, inbound: &mut Streaming<v1::WorkerMessage>) -> End {
+    async fn take_all(
+        &mut self,
+        inbound: &mut (impl Stream<Item = Result<v1::WorkerMessage, Status>> + Unpin),
+    ) -> End {
         if let ControlFlow::Break(end) = self.say(CoordinatorMessage::Ack(self.last)).await {
             return end;
         }
         loop {
-            let message = match inbound.message().await {
-                Ok(Some(message)) => message,
-                Ok(None) => return None,
-                Err(status) => {
+            let message = match inbound.next().await {
+                Some(Ok(message)) => message,
+                None => return None,
+                Some(Err(status)) => {
                     tracing::debug!(%status, "the stream broke");
                     return None;
                 }
@@ -105,10 +121,13 @@ impl Session {
             if sequence != self.last + 1 {
                 tracing::warn!(sequence, last = self.last, "events are missing before this one");
             }
+            if planted!(AckBeforeStore) {
+                self.say(CoordinatorMessage::Ack(sequence)).await?;
+            }
             self.store(sequence, attempt, kind).await?;
             self.last = sequence;
         }
-        self.say(CoordinatorMessage::Ack(self.last)).await
+        self.say(CoordinatorMessage::Ack(self.last + u64::from(planted!(AckOneTooMany)))).await
     }
 
     async fn store(&mut self, sequence: u64, attempt: Attempt, kind: EventKind) -> ControlFlow<End> {
@@ -146,6 +165,7 @@ impl Session {
                 tracing::warn!(reason, "refused");
                 self.say(CoordinatorMessage::Revoke { attempt, reason }).await
             }
+            Err(_) if planted!(UnstoredMetricsAcknowledged) => ControlFlow::Continue(()),
             Err(error) => {
                 tracing::error!(%error, "what a worker measured cannot be stored");
                 ControlFlow::Break(Some(Close::StoreFailed))

@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+#[cfg(any(test, feature = "simulation"))]
+mod memory;
 mod record;
 mod sqlite;
 
@@ -21,6 +23,8 @@ use ceteris_shared::{
     trainer::{MetricPoint, Scored},
 };
 
+#[cfg(any(test, feature = "simulation"))]
+pub use memory::Memory;
 pub use record::{
     AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch, References,
     ReplayedRecord, RunRef, SegmentRecord, SeriesPoint, SeriesQuery, TrainedEpoch, WeightsRecord, WorkerRecord,

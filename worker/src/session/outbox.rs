@@ -2,14 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ceteris_proto::{
-    fleet::{Event, EventKind, WorkerMessage},
-    v1,
-};
+use ceteris_proto::{fleet::EventKind, v1};
 use ceteris_shared::ids::Attempt;
-use prost::Message as _;
 use tokio::sync::watch;
 
+use super::protocol::{decode, encode};
 use crate::spool::{Error, Spool};
 
 /// The spool as a queue of events. Cloning it is cheap.
@@ -32,21 +29,14 @@ impl Outbox {
     /// # Errors
     /// When the disk refuses. An agent that cannot keep events must not go on.
     pub async fn append(&self, attempt: Attempt, kind: EventKind) -> Result<(), Error> {
-        self.with(move |spool| {
-            spool.append(|sequence| {
-                let event = WorkerMessage::Event(Event { sequence, attempt, kind });
-                v1::WorkerMessage::from(event).encode_to_vec()
-            })
-        })
-        .await
-        .map(drop)
+        self.with(move |spool| spool.append(|sequence| encode(sequence, attempt, kind))).await.map(drop)
     }
 
     /// The event of that number as it is sent; none where it is acknowledged or not yet there.
     pub(super) async fn read(&self, number: u64) -> Result<Option<v1::WorkerMessage>, Error> {
         let bytes = self.with(move |spool| spool.read(number)).await?;
         // The bytes are what `append` encoded: their checksum was right when the spool was opened.
-        Ok(bytes.and_then(|bytes| v1::WorkerMessage::decode(bytes.as_slice()).ok()))
+        Ok(bytes.and_then(|bytes| decode(&bytes)))
     }
 
     /// Forgets all events up to `number`.

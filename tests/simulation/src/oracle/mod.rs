@@ -1,0 +1,290 @@
+//! What must hold, told from outside: the oracle hears what is committed, decided and said, keeps its own simple record
+//! of it, and names the first rule that is broken.
+//!
+//! `applied` judges what reaches the store, `decided` what the scheduler makes of an event, `ending` how everything ends.
+
+mod applied;
+mod decided;
+mod ending;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ceteris_scheduler::{Config, State, Timestamp};
+use ceteris_shared::{
+    checkpoint::Environment,
+    digest::Digest,
+    ids::{Attempt, Epoch, ExperimentId, SegmentId, SessionId, WorkerId},
+    lineage::LineageKey,
+    plan::Plan,
+    spec::EnvironmentRule,
+};
+
+pub use decided::Watcher;
+pub use ending::Ending;
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{rule}: {detail}")]
+pub struct Violation {
+    /// Which: a short name that stays.
+    pub rule: &'static str,
+    /// Where, and what was seen.
+    pub detail: String,
+}
+
+/// A segment as the oracle knows it.
+#[derive(Debug)]
+struct Planned {
+    experiment: ExperimentId,
+    parent: Option<SegmentId>,
+    epochs: Vec<(Epoch, LineageKey)>,
+    /// How many of them count.
+    committed: usize,
+    /// The last attempt's number.
+    attempts: u32,
+    live: Option<Live>,
+    state: Option<State>,
+    failures: u32,
+    losses: u32,
+}
+
+/// The attempt that has a segment.
+#[derive(Clone, Debug)]
+struct Live {
+    attempt: Attempt,
+    worker: WorkerId,
+    /// Committed epochs that it still has to train again.
+    replays: u32,
+    stopping: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    plan: Plan,
+    rule: EnvironmentRule,
+    bound: Option<Environment>,
+    cancelled: bool,
+    paused: bool,
+}
+
+/// A worker's connection as one life of the coordinator has it.
+#[derive(Clone, Debug)]
+struct Connected {
+    session: SessionId,
+    slots: u32,
+    environment: Environment,
+}
+
+/// What a life of the coordinator keeps in memory, as the oracle follows it.
+#[derive(Debug, Default)]
+struct LifeRecord {
+    connections: BTreeMap<WorkerId, Connected>,
+    /// Until when each live attempt is believed alive.
+    until: BTreeMap<Attempt, Timestamp>,
+    restored: bool,
+    carried_out: u64,
+    /// What the last event led to, and is not committed yet.
+    decided: Vec<ceteris_scheduler::Change>,
+    /// The last event was refused because it came on a connection that is not the worker's any more.
+    stale: bool,
+}
+
+type Point = (&'static str, String, Epoch, u32);
+
+#[derive(Debug)]
+struct Record {
+    config: Config,
+    violation: Option<Violation>,
+    /// The life that may write.
+    leader: u64,
+    lives: BTreeMap<u64, LifeRecord>,
+    experiments: BTreeMap<ExperimentId, Known>,
+    segments: BTreeMap<SegmentId, Planned>,
+    owners: BTreeMap<Attempt, (WorkerId, Environment)>,
+    /// The last event of each worker that is stored.
+    taken: BTreeMap<WorkerId, u64>,
+    /// Values as they were received first.
+    metrics: BTreeMap<Attempt, BTreeMap<Point, u64>>,
+    /// Events whose log lines are stored.
+    logs: BTreeMap<Attempt, BTreeSet<u64>>,
+    /// Keys of epochs that were trained again: their checkpoints are known under several names.
+    replayed: BTreeSet<LineageKey>,
+    damaged: BTreeSet<Digest>,
+    collected: BTreeSet<Digest>,
+    /// Where each epoch that counts was trained.
+    trained: BTreeMap<(SegmentId, Epoch), Attempt>,
+    /// Epochs that count for a segment and were trained for another.
+    reused: BTreeMap<(SegmentId, Epoch), SegmentId>,
+    /// The first checkpoint of each epoch that counts for a segment.
+    manifests: BTreeMap<(SegmentId, Epoch), Digest>,
+}
+
+/// The oracle of one world; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Oracle(Arc<Mutex<Record>>);
+
+impl Oracle {
+    /// One that has seen nothing, of a coordinator with this configuration.
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(Mutex::new(Record {
+            config,
+            violation: None,
+            leader: 0,
+            lives: BTreeMap::new(),
+            experiments: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            replayed: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+            collected: BTreeSet::new(),
+            trained: BTreeMap::new(),
+            reused: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first rule that was broken, if one was.
+    pub fn violation(&self) -> Option<Violation> {
+        self.lock().violation.clone()
+    }
+
+    /// A rule that someone else saw broken.
+    pub fn report(&self, rule: &'static str, detail: impl Display) {
+        self.lock().broken(rule, detail);
+    }
+
+    /// Only what this life writes counts from now on.
+    pub fn lead(&self, life: u64) {
+        let mut record = self.lock();
+        record.leader = life;
+        record.lives.insert(life, LifeRecord::default());
+    }
+
+    /// An event of a worker was acknowledged.
+    pub fn acknowledged(&self, worker: WorkerId, sequence: u64) {
+        let mut record = self.lock();
+        let taken = record.taken.get(&worker).copied().unwrap_or(0);
+        if sequence > taken {
+            let detail = format!("worker {worker} was told that event {sequence} is stored, but {taken} is the last one");
+            record.broken("acknowledged is stored", detail);
+        }
+    }
+
+    /// The number of the last event of a worker that is stored.
+    pub fn taken(&self, worker: WorkerId) -> u64 {
+        self.lock().taken.get(&worker).copied().unwrap_or(0)
+    }
+
+    /// A worker was told to start an attempt.
+    pub fn told_to_start(&self, worker: WorkerId, attempt: Attempt, first: Option<LineageKey>) {
+        let mut record = self.lock();
+        match record.owners.get(&attempt) {
+            Some((owner, _)) if *owner == worker => {}
+            owner => {
+                let detail = format!("worker {worker} was told to start {attempt}; stored is {owner:?}");
+                return record.broken("committed before said", detail);
+            }
+        }
+        let on_path = first.is_some_and(|first| record.path(attempt.segment).iter().any(|(_, key)| *key == first));
+        if !on_path {
+            record.broken("work is the plan's", format!("{attempt} begins with an epoch that is not on its path"));
+        }
+    }
+
+    /// Whether an experiment is stored, and whether it is cancelled and paused.
+    pub fn experiment(&self, id: ExperimentId) -> Option<(bool, bool)> {
+        self.lock().experiments.get(&id).map(|known| (known.cancelled, known.paused))
+    }
+
+    /// Whether a checkpoint is stored as given up.
+    pub fn is_collected(&self, manifest: &Digest) -> bool {
+        self.lock().collected.contains(manifest)
+    }
+
+    /// The epoch that comes next for an attempt's segment, and the one after it.
+    pub fn next_epochs(&self, attempt: Attempt) -> (Option<(Epoch, LineageKey)>, Option<(Epoch, LineageKey)>) {
+        let record = self.lock();
+        let own = record.segments.get(&attempt.segment);
+        let at = |ahead: usize| own.and_then(|own| own.epochs.get(own.committed + ahead).copied());
+        (at(0), at(1))
+    }
+
+    /// Manifests of all committed epochs.
+    pub fn manifests(&self) -> Vec<Digest> {
+        self.lock().manifests.values().copied().collect()
+    }
+
+    /// The attempts that have segments, and who has them.
+    pub fn live_attempts(&self) -> Vec<(Attempt, WorkerId)> {
+        let record = self.lock();
+        record.segments.values().filter_map(|segment| segment.live.as_ref()).map(|live| (live.attempt, live.worker)).collect()
+    }
+
+    /// Whether everything that is stored has ended.
+    pub fn all_ended(&self) -> bool {
+        self.lock().segments.values().all(|segment| segment.state.as_ref().is_some_and(State::is_done))
+    }
+
+    /// Experiments of which something failed that trying again can mend.
+    pub fn mendable(&self) -> Vec<ExperimentId> {
+        let record = self.lock();
+        let mendable = |segment: &&Planned| ending::is_mendable(segment.state.as_ref());
+        let failed: BTreeSet<_> = record.segments.values().filter(mendable).map(|segment| segment.experiment).collect();
+        failed.into_iter().filter(|id| record.experiments.get(id).is_some_and(|known| !known.cancelled)).collect()
+    }
+
+    /// Experiments that are paused.
+    pub fn paused(&self) -> Vec<ExperimentId> {
+        let record = self.lock();
+        record.experiments.iter().filter(|(_, known)| known.paused && !known.cancelled).map(|(id, _)| *id).collect()
+    }
+
+    /// Where everything is, one line a segment, for a world that does not end.
+    pub fn states(&self) -> String {
+        let record = self.lock();
+        let open = record.segments.iter().filter(|(_, s)| !s.state.as_ref().is_some_and(State::is_done));
+        open.map(|(id, s)| format!("{}: {:?} with {} epochs", id.short(), s.state, s.committed)).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Record {
+    fn broken(&mut self, rule: &'static str, detail: impl Display) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { rule, detail: detail.to_string() });
+        }
+    }
+
+    fn require(&mut self, holds: bool, rule: &'static str, detail: impl FnOnce() -> String) {
+        if !holds {
+            self.broken(rule, detail());
+        }
+    }
+
+    /// Every epoch on the way to the end of a segment.
+    fn path(&self, id: SegmentId) -> Vec<(Epoch, LineageKey)> {
+        let Some(segment) = self.segments.get(&id) else { return Vec::new() };
+        let mut path = segment.parent.map_or(Vec::new(), |parent| self.path(parent));
+        path.extend(&segment.epochs);
+        path
+    }
+
+    fn all_committed(&self, id: SegmentId) -> bool {
+        self.segments.get(&id).is_some_and(|segment| segment.committed == segment.epochs.len())
+    }
+
+    fn held_by(&self, worker: WorkerId) -> usize {
+        let live = self.segments.values().filter_map(|segment| segment.live.as_ref());
+        live.filter(|live| live.worker == worker).count()
+    }
+}

@@ -1,0 +1,48 @@
+//! Worlds that are set up to show one thing.
+
+use ceteris_simulation::{
+    random::Random,
+    weather::{Fault, Weather},
+    world::{Setting, World},
+};
+
+const SECOND: u64 = 1000;
+const DAY: u64 = 24 * 3600 * SECOND;
+
+fn fair() -> Setting {
+    Setting {
+        weather: Weather { until: 600 * SECOND, ..Weather::fair() },
+        machines: vec![(1, 0)],
+        experiments: vec![(1, 0)],
+        requests: 1 << 40,
+        spool_bytes: 1 << 30,
+        away: (1, 1),
+        script: Vec::new(),
+    }
+}
+
+#[test]
+fn in_fair_weather_everything_is_trained_once() {
+    let outcome = World::new(Random::new(1), fair(), false).run(1);
+    assert_eq!(outcome.violation, None);
+    // One attempt a segment: the beginning that all arms share, that of two, and the rest of each of the three.
+    assert_eq!((outcome.ending.attempts, outcome.ending.completed, outcome.lives), (5, 5, 1));
+    assert_eq!(outcome.ending.epochs, 13, "5 + 3 + 4 epochs, and one that two arms share, less what is shared");
+}
+
+#[test]
+fn a_day_without_coordinator_costs_nothing() {
+    let setting = Setting {
+        weather: Weather { until: 3 * DAY, ..Weather::fair() },
+        script: vec![(20 * SECOND, Fault::KillCoordinator)],
+        away: (DAY, DAY),
+        ..fair()
+    };
+    let mut world = World::new(Random::new(7), setting, false);
+    world.run_until(3600 * SECOND);
+    let waiting = world.machines[0].backlog();
+    assert!(waiting >= 4, "training goes on, and what it comes to waits: {waiting} events");
+    let outcome = world.run(7);
+    assert_eq!(outcome.violation, None, "nothing is lost, and no value of an epoch that counts is missing");
+    assert_eq!((outcome.ending.attempts, outcome.ending.completed, outcome.lives), (5, 5, 2), "and nothing is trained again");
+}
