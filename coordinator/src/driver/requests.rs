@@ -185,7 +185,8 @@ impl Reusable {
     }
 }
 
-/// What of a plan is trained already. If the experiment is bound to one environment class, what was trained in one class:
+/// What of a plan is trained already. If the experiment is bound to one environment class, what was trained by experiments
+/// that are bound to one class:
 /// first one in which nothing is left to train, then one of a connected worker, then the one in which most is trained.
 pub(crate) async fn reusable(
     store: &dyn Store,
@@ -204,8 +205,11 @@ pub(crate) async fn reusable(
     let within = |environment: Option<&Environment>| -> Vec<Vec<Reused>> {
         plan.reusable(|key, ends| {
             let scored = |epoch: &&TrainedEpoch| !ends || wanted.iter().all(|wanted| epoch.scored.contains(wanted));
-            let mut here =
-                trained.get(&key)?.iter().filter(|epoch| environment.is_none_or(|wanted| *wanted == epoch.environment));
+            // What was trained in the class may rest on what was not, unless its experiment was bound to it.
+            let there = |epoch: &&TrainedEpoch| {
+                environment.is_none_or(|wanted| epoch.bound && *wanted == epoch.environment)
+            };
+            let mut here = trained.get(&key)?.iter().filter(there);
             let TrainedEpoch { segment, manifest, weights, .. } = here.find(scored)?;
             Some(Reused { source: *segment, manifest: *manifest, weights: *weights })
         })

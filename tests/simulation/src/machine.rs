@@ -362,6 +362,8 @@ impl Machine {
         if agent.leaving {
             return self.append(scene, attempt, EventKind::Stopped);
         }
+        // Who asked about it before its time was told that it is not live.
+        agent.revoked.remove(&attempt);
         let Some(wish) = agent.attempts.take(attempt) else { return };
         if agent.work.len() >= self.slots as usize * PER_SLOT {
             agent.attempts.end(attempt);

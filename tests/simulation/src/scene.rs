@@ -34,6 +34,8 @@ pub enum Happening {
     Alarm(u64),
     /// A coordinator starts.
     StartLife,
+    /// One that does not lead any more finds out.
+    Fenced(u64),
     /// An agent starts.
     Boot(usize),
     /// Something of one run of an agent.

@@ -28,7 +28,7 @@ pub enum Answer {
     Cancelled(ExperimentId, Result<Cancelled, Error>),
     Paused(ExperimentId, Result<(), Error>),
     Resumed(ExperimentId, Result<(), Error>),
-    Retried(ExperimentId, Result<(), Error>),
+    Retried(Result<(), Error>),
     Collected(Result<Vec<Digest>, Error>),
 }
 
@@ -52,7 +52,7 @@ impl Answers {
             Ask::Cancel(id) => Answer::Cancelled(id, handle.cancel(id).await),
             Ask::Pause(id) => Answer::Paused(id, handle.pause(id).await),
             Ask::Resume(id) => Answer::Resumed(id, handle.resume(id).await),
-            Ask::Retry(id) => Answer::Retried(id, handle.retry(id).await),
+            Ask::Retry(id) => Answer::Retried(handle.retry(id).await),
             Ask::Collect(manifests) => Answer::Collected(handle.collect(manifests).await),
         };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
@@ -70,6 +70,7 @@ impl Answer {
             Self::Resumed(id, Ok(())) => oracle.experiment(*id).is_none_or(|e| e.1),
             Self::Collected(Ok(given)) => given.iter().any(|manifest| !oracle.is_collected(manifest)),
             Self::Submitted(_, Err(Error::Conflict(_) | Error::Plan(_) | Error::Unpinned { .. })) => true,
+            Self::Retried(Err(error)) => !matches!(error, Error::UnknownExperiment(_) | Error::NothingFailed(_) | Error::Closed),
             _ => false,
         };
         if broken {

@@ -215,6 +215,7 @@ impl World {
             Happening::Gate(gate) => self.shared.open(gate),
             Happening::Alarm(_) => {}
             Happening::StartLife => self.start_life(),
+            Happening::Fenced(number) => self.end_life(number, "it finds that another one leads"),
             Happening::Boot(index) => {
                 let Some(machine) = self.machines.get_mut(index) else { return };
                 if machine.agent.is_none() {
@@ -241,6 +242,11 @@ impl World {
             0 => self.offset += self.scene.random.wait(3_600_000),
             1 => self.offset -= self.scene.random.below(5_000),
             _ => {}
+        }
+        for index in 0..self.lives.len() {
+            // One that writes nothing is told by its lock, not by a commit.
+            let (old, wait) = (self.lives[index].number, self.scene.random.wait(15_000));
+            self.scene.after(wait, Happening::Fenced(old));
         }
         self.shared.lead(number);
         let rate = self.scene.random.between(970, 1030);
@@ -290,10 +296,10 @@ impl World {
     /// Lets all tasks go on as far as they can, and takes in what comes of it.
     fn settle_tasks(&mut self) {
         let mut steps = 0;
+        self.lives.iter().for_each(|life| life.tell_time(self.scene.now));
         loop {
             let mut moved = false;
             for life in &mut self.lives {
-                life.tell_time(self.scene.now);
                 while life.tasks.step(&self.scene.random) {
                     moved = true;
                     steps += 1;

@@ -103,6 +103,7 @@ mod plan;
 mod process;
 mod report;
 mod rounds;
+mod simulation;
 mod spread;
 mod statistics;
 mod text;
@@ -167,6 +168,8 @@ enum Name {
     Plan,
     /// How often verdicts and intervals are wrong, on made-up studies
     Statistics,
+    /// Whether a simulated fleet breaks a rule, on many seeds
+    Simulation,
     /// Training and feature extraction on a GPU, from a packed kit
     Gpu,
 }
@@ -247,6 +250,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         ),
         (Name::Plan, None) => plan::run(workspace, options.quick)?,
         (Name::Statistics, None) => statistics::run(workspace, options.quick)?,
+        (Name::Simulation, None) => simulation::run(workspace, options.quick, options.threads)?,
         (_, Some(_)) => bail!("--kit is for `bench gpu` alone"),
         (Name::TrainStep, None) => train_step::run(&bench()?)?,
         (Name::Ablation, None) => ablation::run(&bench()?)?,

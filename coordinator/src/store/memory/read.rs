@@ -90,7 +90,12 @@ impl Tables {
             let Some(ids) = self.epochs_by_key.get(key) else { continue };
             let mut rows: Vec<_> = ids.iter().filter_map(|id| Some((id.0, self.epochs.get(id)?))).collect();
             rows.sort_by_key(|(segment, row)| (row.committed_at, *segment));
+            let is_bound = |segment: &SegmentId| {
+                let of = self.segments.get(segment).and_then(|segment| self.experiment(segment.experiment));
+                of.is_some_and(|experiment| experiment.record.environment.is_some())
+            };
             let epoch = |(segment, row): (SegmentId, &EpochRow)| TrainedEpoch {
+                bound: is_bound(&segment),
                 segment,
                 manifest: row.checkpoint(),
                 weights: row.known_weights(),

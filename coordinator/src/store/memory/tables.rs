@@ -46,6 +46,7 @@ pub(super) struct ExperimentRow {
 
 #[derive(Debug)]
 pub(super) struct SegmentRow {
+    pub(super) experiment: ExperimentId,
     pub(super) state: State,
     pub(super) failures: u32,
     pub(super) losses: u32,

@@ -19,6 +19,7 @@ use crate::store::{AttemptRecord, Change, DatasetRecord, Error, LogBatch, Replay
 /// What a commit adds that later changes of it may name.
 #[derive(Default)]
 struct Added {
+    workers: BTreeSet<WorkerId>,
     experiments: BTreeSet<ExperimentId>,
     segments: BTreeSet<SegmentId>,
     attempts: BTreeSet<Attempt>,
@@ -43,7 +44,11 @@ impl Tables {
             Change::Experiment(record) => {
                 self.experiment(record.id).is_none() && added.experiments.insert(record.id)
             }
-            Change::Worker(_) | Change::Sequence { .. } => true,
+            Change::Worker(record) => {
+                added.workers.insert(record.id);
+                true
+            }
+            Change::Sequence { .. } => true,
             Change::Scheduler(decision) => self.check_decision(added, decision),
         };
         if holds { Ok(()) } else { Err(database(format!("a change contradicts what is there: {change:?}"))) }
@@ -69,7 +74,8 @@ impl Tables {
             Decision::SegmentChanged { segment: id, .. } => segment(added, id),
             Decision::AttemptAssigned { attempt: new, worker, .. } => {
                 let free = segment(added, &new.segment) && !attempt(added, new);
-                free && self.workers.contains_key(worker) && added.attempts.insert(*new)
+                let known = added.workers.contains(worker) || self.workers.contains_key(worker);
+                free && known && added.attempts.insert(*new)
             }
             Decision::AttemptStarted { attempt: of, .. }
             | Decision::AttemptEnded { attempt: of, .. }
@@ -115,6 +121,7 @@ impl Tables {
         match decision {
             Decision::SegmentAdded { segment, experiment, state, .. } => {
                 let row = SegmentRow {
+                    experiment: *experiment,
                     state: state.clone(),
                     failures: 0,
                     losses: 0,

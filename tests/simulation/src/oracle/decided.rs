@@ -13,6 +13,7 @@ use ceteris_scheduler::{
 use ceteris_shared::{
     digest::Digest,
     ids::{Attempt, SegmentId, SessionId, WorkerId},
+    spec::EnvironmentRule,
 };
 use futures::FutureExt as _;
 
@@ -138,9 +139,12 @@ impl Record {
             State::Waiting { .. } | State::Queued { .. } | State::Done(_) => saved.replays = 0,
         }
         let Some(own) = self.segments.get(&id) else { return saved };
+        let rule = self.experiments.get(&own.experiment).map(|known| known.rule);
         for ((_, key), epoch) in own.epochs.iter().zip(&mut saved.committed) {
             if self.replayed.contains(key) {
                 (epoch.manifest, epoch.replayed) = (Digest([0; 32]), false);
+                // In another class other weights come out, which count until the coordinator starts anew.
+                epoch.weights = epoch.weights.filter(|_| rule == Some(EnvironmentRule::Same));
             }
         }
         let next = own.epochs.get(saved.committed.len()).map(|(epoch, _)| *epoch);
