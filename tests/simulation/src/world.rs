@@ -51,6 +51,8 @@ pub struct Setting {
     pub experiments: Vec<(usize, u64)>,
     /// Mean milliseconds between two requests of users.
     pub requests: u64,
+    /// Of a thousand requests: a plan that contradicts itself, and nothing else.
+    pub senseless: u64,
     /// Size from which a spool is full.
     pub spool_bytes: u64,
     /// How long coordinators are away between two lives: at least and at most.
@@ -75,7 +77,8 @@ impl Setting {
         Self {
             machines,
             experiments,
-            requests: if random.per_mille(700) { random.between(20_000, 300_000) } else { 1 << 40 },
+            requests: if random.per_mille(700) { random.between(2_000, 300_000) } else { 1 << 40 },
+            senseless: if random.per_mille(200) { 800 } else { 50 },
             spool_bytes: if random.per_mille(200) { random.between(2_000, 20_000) } else { 1 << 30 },
             away: (100, random.between(200, 80_000)),
             script: Vec::new(),
@@ -448,7 +451,13 @@ impl World {
         }
         if self.scene.random.per_mille((1_000_000 / self.setting.requests).min(1000)) {
             let id = ExperimentId(uuid::Uuid::from_u128(u128::from(self.scene.random.between(1, 4))));
-            let ask = match self.scene.random.below(14) {
+            let ask = match self.scene.random.below(12) {
+                _ if self.scene.random.per_mille(self.setting.senseless) => {
+                    let mut request = experiments::request(0, 0);
+                    request.experiment = ExperimentId(uuid::Uuid::from_u128(99));
+                    request.plan.segments.clear();
+                    Ask::SubmitSenseless(Box::new(request))
+                }
                 0 => Ask::Cancel(id),
                 1..=3 => Ask::Pause(id),
                 4..=6 => Ask::Resume(id),
@@ -457,12 +466,6 @@ impl World {
                     let mut manifests = self.scene.oracle.manifests();
                     manifests.retain(|_| self.scene.random.per_mille(500));
                     Ask::Collect(manifests)
-                }
-                11..=12 => {
-                    let mut request = experiments::request(0, 0);
-                    request.experiment = ExperimentId(uuid::Uuid::from_u128(99));
-                    request.plan.segments.clear();
-                    Ask::SubmitSenseless(Box::new(request))
                 }
                 _ => {
                     let index = self.scene.random.index(self.setting.experiments.len());

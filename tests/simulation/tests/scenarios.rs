@@ -15,6 +15,7 @@ fn fair() -> Setting {
         machines: vec![(1, 0)],
         experiments: vec![(1, 0)],
         requests: 1 << 40,
+        senseless: 0,
         spool_bytes: 1 << 30,
         away: (1, 1),
         script: Vec::new(),
@@ -45,4 +46,38 @@ fn a_day_without_coordinator_costs_nothing() {
     let outcome = world.run(7);
     assert_eq!(outcome.violation, None, "nothing is lost, and no value of an epoch that counts is missing");
     assert_eq!((outcome.ending.attempts, outcome.ending.completed, outcome.lives), (5, 5, 2), "and nothing is trained again");
+}
+
+/// An experiment that is bound to one class took an epoch that was trained in it, but on weights of another class, by an
+/// experiment that may be trained anywhere.
+#[test]
+fn what_is_taken_was_trained_in_one_class_from_its_beginning() {
+    for seed in 0..20 {
+        let setting = Setting {
+            machines: vec![(1, 0), (1, 1)],
+            experiments: vec![(2, 0), (2, 0), (0, 120 * SECOND)],
+            weather: Weather { infrastructure: 300, until: 150 * SECOND, ..Weather::fair() },
+            ..fair()
+        };
+        let outcome = World::new(Random::new(seed), setting, false).run(seed);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+    }
+}
+
+/// A refused submission that came just when a back-off had ended kept to itself what was given to a worker at that moment:
+/// the worker was not told, and the store neither.
+#[test]
+fn a_refused_submission_takes_nothing_with_it() {
+    for seed in 0..40 {
+        let setting = Setting {
+            machines: vec![(2, 0)],
+            experiments: vec![(1, 0), (5, 0)],
+            requests: 1,
+            senseless: 1000,
+            weather: Weather { infrastructure: 500, slow: 700, until: 400 * SECOND, ..Weather::fair() },
+            ..fair()
+        };
+        let outcome = World::new(Random::new(seed), setting, false).run(seed);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+    }
 }

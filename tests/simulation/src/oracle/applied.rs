@@ -280,12 +280,15 @@ impl Record {
         let found = all.iter().any(|change| matches!(change, Change::Scheduler(Decision::CheckpointDamaged { attempt: by, .. }) if *by == attempt));
         let Some(own) = self.segments.get_mut(&attempt.segment) else { return };
         let stopping = own.live.take().is_some_and(|live| live.stopping);
+        // What is damaged for the first time is no sign of trouble: the counter begins anew.
+        if found {
+            own.failures = u32::MAX;
+        }
         if own.committed == own.epochs.len() || stopping {
             return;
         }
         match end {
-            // What is damaged for the first time is no sign of trouble: the counter begins anew.
-            AttemptEnd::Failed { cause: FailureCause::Infrastructure, .. } if found => own.failures = u32::MAX,
+            AttemptEnd::Failed { cause: FailureCause::Infrastructure, .. } if found => {}
             AttemptEnd::Failed { cause: FailureCause::Infrastructure, .. } => {
                 own.failures = own.failures.saturating_add(1);
             }

@@ -295,7 +295,7 @@ impl Record {
         let ends = effects.iter().any(|effect| {
             matches!(effect, Effect::Persist(Change::AttemptEnded { attempt: of, .. }) if *of == attempt)
         });
-        let same = self.trained.get(&(attempt.segment, committed.epoch)) == Some(&attempt);
+        let same = self.manifests.get(&(attempt.segment, committed.epoch)) == Some(&committed.manifest);
         self.require(!(again && same && ends), "saying something twice changes nothing", || {
             format!("{attempt} ended because it reported epoch {} again", committed.epoch)
         });
