@@ -120,6 +120,11 @@ impl Life {
         }
     }
 
+    /// What its driver sleeps until.
+    pub fn sleeps_until(&self) -> Option<Timestamp> {
+        self.time.alarm()
+    }
+
     /// What its clock shows.
     pub fn clock(&self) -> Timestamp {
         self.time.now()

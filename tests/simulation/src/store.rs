@@ -86,6 +86,11 @@ impl Shared {
         std::mem::take(&mut self.gates().shut)
     }
 
+    /// Whether a transaction is held back.
+    pub fn is_held(&self) -> bool {
+        self.gates().gates.values().any(|(open, _)| !open)
+    }
+
     /// Opens a gate.
     pub fn open(&self, gate: u64) {
         if let Some((open, waker)) = self.gates().gates.get_mut(&gate) {

@@ -319,12 +319,23 @@ impl World {
                 break;
             }
         }
+        self.check_deadline();
         for index in 0..self.lives.len() {
             let life = &mut self.lives[index];
             if let Some(alarm) = life.next_alarm() {
                 let number = life.number;
                 self.scene.at(alarm, Happening::Alarm(number));
             }
+        }
+    }
+
+    /// The driver that leads sleeps no longer than until something is to be done.
+    fn check_deadline(&self) {
+        let Some(life) = self.leader().filter(|life| life.reach().is_some() && !self.shared.is_held()) else { return };
+        let oracle = &self.scene.oracle;
+        let (wanted, sleeps) = (oracle.next_deadline(life.number, life.clock()), life.sleeps_until());
+        if wanted.is_some_and(|wanted| sleeps.is_none_or(|sleeps| sleeps > wanted)) {
+            oracle.report("deadlines wake the driver", format!("it sleeps until {sleeps:?}, and {wanted:?} is next"));
         }
     }
 
@@ -630,7 +641,13 @@ impl World {
             EventKind::EpochCommitted(EpochCommitted { epoch, key, manifest, predictions, spent, weights })
         };
         let twice = || vec![(Scored::Split(Split::Val), manifest), (Scored::Split(Split::Val), manifest)];
-        match random.below(10) {
+        match random.below(11) {
+            10 => {
+                let found = self.scene.oracle.any_epoch(attempt, |length| random.index(length));
+                // Only what is not what comes next is not so.
+                let found = found.filter(|found| Some(*found) != next);
+                found.map_or(EventKind::Started, |(epoch, key)| committed(epoch, key, vec![]))
+            }
             0 => EventKind::Finished,
             1 => EventKind::Stopped,
             2 => EventKind::Failed { cause: FailureCause::Infrastructure, message: "not so".to_owned() },

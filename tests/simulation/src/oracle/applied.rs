@@ -111,6 +111,7 @@ impl Record {
                     state: Some(state.clone()),
                     failures: 0,
                     losses: 0,
+                    waits: None,
                 };
                 self.segments.insert(*segment, added);
             }
@@ -136,7 +137,7 @@ impl Record {
                 self.assign(life, *attempt, *worker, environment, *replays, *at);
             }
             Decision::AttemptStarted { attempt, .. } => self.require_live(*attempt, "started"),
-            Decision::AttemptEnded { attempt, end, .. } => self.end(*attempt, end, all),
+            Decision::AttemptEnded { attempt, end, at } => self.end(*attempt, end, *at, all),
             Decision::StepCommitted { attempt, committed, .. } => {
                 self.require_live(*attempt, "committed a step");
                 let next = self.segments.get(&attempt.segment).and_then(|own| own.epochs.get(own.committed).copied());
@@ -224,6 +225,11 @@ impl Record {
             live.stopping = matches!(state, State::Stopping { .. });
         }
         own.state = Some(state.clone());
+        if let (Some(waits), State::Queued { not_before }) = (own.waits.take(), state) {
+            self.require(*not_before >= waits, "back-off is kept", || {
+                format!("{id} failed, and is tried again at {not_before}, not {waits}")
+            });
+        }
     }
 
     fn assign(
@@ -275,7 +281,8 @@ impl Record {
         });
     }
 
-    fn end(&mut self, attempt: Attempt, end: &AttemptEnd, all: &[Change]) {
+    fn end(&mut self, attempt: Attempt, end: &AttemptEnd, at: Timestamp, all: &[Change]) {
+        let first = self.config.backoff;
         self.require_live(attempt, "ended");
         let found = all.iter().any(|change| matches!(change, Change::Scheduler(Decision::CheckpointDamaged { attempt: by, .. }) if *by == attempt));
         let Some(own) = self.segments.get_mut(&attempt.segment) else { return };
@@ -291,6 +298,7 @@ impl Record {
             AttemptEnd::Failed { cause: FailureCause::Infrastructure, .. } if found => {}
             AttemptEnd::Failed { cause: FailureCause::Infrastructure, .. } => {
                 own.failures = own.failures.saturating_add(1);
+                own.waits = Some(at.after(first * own.failures));
             }
             AttemptEnd::Failed { .. } => {}
             AttemptEnd::Finished | AttemptEnd::Stopped | AttemptEnd::Lost => own.losses += 1,

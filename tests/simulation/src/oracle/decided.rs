@@ -166,6 +166,7 @@ impl Record {
             life.stale = stale;
             self.require(!unmade, "one event is one transaction", || "what was decided is not stored".to_owned());
         }
+        self.check_told(life, event, effects);
         match event {
             Event::WorkerConnected(connected) => self.connect(life, now, connected),
             Event::WorkerDisconnected { worker, session } => {
@@ -197,6 +198,43 @@ impl Record {
             if let Some(late) = late {
                 self.broken("leases end", format!("{late} is believed alive, and its lease is over"));
             }
+        }
+    }
+
+    /// Who speaks of an attempt that is over is told so, and who comes back with one that is to stop is told again.
+    fn check_told(&mut self, life: u64, event: &Event, effects: &[Effect]) {
+        let (worker, about, connects) = match event {
+            Event::WorkerConnected(connected) => (connected.worker, connected.running.clone(), true),
+            Event::Heartbeat { worker, session, running } if self.is_current(life, *worker, *session) => {
+                (*worker, running.clone(), false)
+            }
+            Event::AttemptReported { worker, session, attempt, .. } if self.is_current(life, *worker, *session) => {
+                (*worker, vec![*attempt], false)
+            }
+            _ => return,
+        };
+        for attempt in about {
+            let told = |wanted: fn(&Message) -> Option<Attempt>| {
+                effects.iter().any(|effect| match effect {
+                    Effect::Send { worker: to, message, .. } => *to == worker && wanted(message) == Some(attempt),
+                    _ => false,
+                })
+            };
+            let live = self.live(attempt).filter(|live| live.worker == worker).map(|live| live.stopping);
+            let revoked = told(|message| match message {
+                Message::Revoke { attempt, .. } => Some(*attempt),
+                _ => None,
+            });
+            let stopped = told(|message| match message {
+                Message::Stop(attempt) => Some(*attempt),
+                _ => None,
+            });
+            self.require(live.is_some() || revoked, "what is over is revoked", || {
+                format!("{worker} speaks of {attempt}, which is not its own, and is not told")
+            });
+            self.require(!connects || live != Some(true) || stopped, "a stop is said again", || {
+                format!("{worker} comes back with {attempt}, which is to stop, and is not told")
+            });
         }
     }
 

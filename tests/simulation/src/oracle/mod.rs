@@ -50,6 +50,8 @@ struct Planned {
     state: Option<State>,
     failures: u32,
     losses: u32,
+    /// It failed, and is not tried again before then.
+    waits: Option<Timestamp>,
 }
 
 /// The attempt that has a segment.
@@ -210,6 +212,24 @@ impl Oracle {
     /// Whether a checkpoint is stored as given up.
     pub fn is_collected(&self, manifest: &Digest) -> bool {
         self.lock().collected.contains(manifest)
+    }
+
+    /// An epoch on the way to the end of an attempt's segment, wherever.
+    pub fn any_epoch(&self, attempt: Attempt, pick: impl FnOnce(usize) -> usize) -> Option<(Epoch, LineageKey)> {
+        let path = self.lock().path(attempt.segment);
+        path.get(pick(path.len())).copied()
+    }
+
+    /// When the driver of a life has to be woken, by what is stored and what its workers said.
+    pub fn next_deadline(&self, life: u64, now: Timestamp) -> Option<Timestamp> {
+        let record = self.lock();
+        let paused = |own: &Planned| record.experiments.get(&own.experiment).is_some_and(|known| known.paused);
+        let delayed = record.segments.values().filter_map(|own| match own.state {
+            Some(State::Queued { not_before }) if not_before > now && !paused(own) => Some(not_before),
+            _ => None,
+        });
+        let leases = record.lives.get(&life).into_iter().flat_map(|life| life.until.values().copied());
+        delayed.chain(leases).min()
     }
 
     /// The epoch that comes next for an attempt's segment, and the one after it.
