@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use ceteris_shared::{
     checkpoint::Environment,
     ids::{Attempt, SegmentId, WorkerId},
+    planted,
     spec::EnvironmentRule,
 };
 
@@ -45,7 +46,7 @@ impl Scheduler {
         let known = [Some(segment), parent].map(|segment| segment.and_then(|segment| segment.last_worker));
         let free = self.workers.iter().filter_map(|(&id, worker)| {
             let connection = worker.connection.as_ref()?;
-            let fits = class.is_none_or(|class| *class == connection.environment);
+            let fits = class.is_none_or(|class| *class == connection.environment || planted!(OtherClassUsed));
             let free = free_slots(worker);
             (fits && free > 0).then_some((Reverse(free), !known.contains(&Some(id)), id))
         });
@@ -91,7 +92,8 @@ impl Scheduler {
 /// Slots of a connected worker that no live attempt has; none of one that is leaving.
 pub(crate) fn free_slots(worker: &Worker) -> usize {
     let staying = worker.connection.as_ref().filter(|connection| !connection.leaving);
-    staying.map_or(0, |connection| connection.slots.saturating_sub(worker.held.len()))
+    let more = usize::from(planted!(BeyondSlots));
+    staying.map_or(0, |connection| (connection.slots + more).saturating_sub(worker.held.len()))
 }
 
 fn initial(experiment: &Experiment) -> Start {

@@ -13,6 +13,7 @@ use ceteris_shared::{
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, RunId, SegmentId, SessionId, WorkerId},
     plan::Work,
+    planted,
     spec::EnvironmentRule,
 };
 
@@ -210,7 +211,9 @@ impl Scheduler {
     /// When to send [`Event::Tick`] if nothing happens before.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let first = |set: &BTreeSet<(Timestamp, SegmentId)>| set.first().map(|&(at, _)| at);
-        first(&self.leases).into_iter().chain(first(&self.delayed)).min()
+        let leases = first(&self.leases).filter(|_| !planted!(DeadlineIgnoresLeases));
+        let delayed = first(&self.delayed).filter(|_| !planted!(DeadlineIgnoresBackoff));
+        leases.into_iter().chain(delayed).min()
     }
 
     /// The experiment that a segment belongs to.
@@ -289,7 +292,7 @@ impl Scheduler {
     pub(crate) fn index(&mut self, id: SegmentId, now: Timestamp) {
         let Some(segment) = self.segments.get(&id) else { return };
         match &segment.state {
-            State::Queued { .. } if self.is_paused(segment.experiment) => {}
+            State::Queued { .. } if self.is_paused(segment.experiment) && !planted!(PausedIsAssigned) => {}
             State::Queued { not_before } if *not_before > now => {
                 self.delayed.insert((*not_before, id));
             }

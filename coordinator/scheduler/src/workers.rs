@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use ceteris_shared::ids::{Attempt, SegmentId, SessionId, WorkerId};
+use ceteris_shared::{
+    ids::{Attempt, SegmentId, SessionId, WorkerId},
+    planted,
+};
 
 use crate::{
     AttemptEnd, Live, Message, Rejection, Scheduler, State, Timestamp, WorkerConnected,
@@ -34,14 +37,17 @@ impl Scheduler {
                 continue;
             };
             if !running.contains(&Attempt { segment: id, number }) {
-                self.set_lease(id, until.min(now.after(self.config.replay)), now);
+                let soon = if planted!(LostBeforeItsTime) { now } else { now.after(self.config.replay) };
+                self.set_lease(id, until.min(soon), now);
             }
         }
     }
 
     fn adopt(&mut self, now: Timestamp, worker: WorkerId, attempt: Attempt, effects: &mut Effects) {
         match self.segments.get(&attempt.segment).map(|segment| &segment.state) {
+            Some(State::Stopping { .. }) if planted!(StopNotRepeated) => {}
             Some(State::Stopping { .. }) => self.send(worker, Message::Stop(attempt), effects),
+            _ if planted!(AdoptedNotRenewed) => {}
             _ => self.set_lease(attempt.segment, now.after(self.config.lease), now),
         }
     }
@@ -64,12 +70,16 @@ impl Scheduler {
         running: Vec<Attempt>,
         effects: &mut Effects,
     ) {
-        if !self.is_current(worker, session) {
+        if !self.is_current(worker, session) && !planted!(StaleSessionAccepted) {
             return effects.reject(Rejection::StaleSession { worker, session });
         }
         for attempt in running.into_iter().collect::<BTreeSet<_>>() {
             match self.live(worker, attempt) {
                 Ok(State::Stopping { .. }) => {}
+                Ok(_) if planted!(HeartbeatRenewsNothing) => {}
+                Err(Rejection::OtherWorker { .. }) if planted!(HeartbeatRenewsAnyone) => {
+                    self.set_lease(attempt.segment, now.after(self.config.lease), now);
+                }
                 Ok(_) => self.set_lease(attempt.segment, now.after(self.config.lease), now),
                 Err(rejection) => self.revoke(worker, attempt, rejection, effects),
             }
@@ -110,10 +120,12 @@ impl Scheduler {
         };
         match segment.state.live() {
             None => Err(Rejection::NotLive { attempt }),
-            Some(live) if live.attempt != attempt.number => {
+            Some(live) if live.attempt != attempt.number && !planted!(StaleAttemptAccepted) => {
                 Err(Rejection::StaleAttempt { attempt, current: live.attempt })
             }
-            Some(live) if live.worker != worker => Err(Rejection::OtherWorker { attempt, owner: live.worker }),
+            Some(live) if live.worker != worker && !planted!(OtherWorkerAccepted) => {
+                Err(Rejection::OtherWorker { attempt, owner: live.worker })
+            }
             Some(_) => Ok(&segment.state),
         }
     }
@@ -121,6 +133,8 @@ impl Scheduler {
     /// Refuses what a worker says of an attempt, and tells it that the attempt is over.
     pub(crate) fn revoke(&self, worker: WorkerId, attempt: Attempt, reason: Rejection, effects: &mut Effects) {
         effects.reject(reason.clone());
-        self.send(worker, Message::Revoke { attempt, reason }, effects);
+        if !planted!(RevokeForgotten) {
+            self.send(worker, Message::Revoke { attempt, reason }, effects);
+        }
     }
 }
