@@ -54,6 +54,7 @@ pub enum Command {
     Pause(commands::pause::Options),
     Resume(commands::resume::Options),
     Extend(commands::extend::Options),
+    Share(commands::share::Options),
     Retry(commands::retry::Options),
     Compare(commands::compare::Options),
     Check(commands::check::Options),
@@ -66,7 +67,10 @@ pub enum Command {
     Gc(commands::gc::Options),
     #[command(subcommand)]
     Storage(Storage),
+    Backup(commands::backup::Options),
+    Restore(commands::restore::Options),
     Workers(commands::workers::Options),
+    Drain(commands::drain::Options),
     Completions(commands::completions::Options),
 }
 

@@ -210,3 +210,38 @@ fn models_that_were_trained_elsewhere_are_compared_by_their_predictions() {
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}: {}", told(&output));
     }
 }
+
+#[test]
+fn a_database_is_backed_up_and_restored_without_a_coordinator() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (database, backup) = (at("c.db"), at("backup"));
+    let run = |arguments: &[&str]| told(&ceteris(arguments)).replace(folder.path().to_str().expect("UTF-8"), "FOLDER");
+    insta::assert_snapshot!(run(&["backup", "--database", &database, "-o", &backup]), @"");
+
+    // A coordinator makes its database before anything is refused.
+    let mut coordinator = Command::new(env!("CARGO_BIN_EXE_ceteris"));
+    let (store, ready) = (at("store"), at("ready"));
+    coordinator.args(["coordinator", "-q", "--listen", "127.0.0.1:0", "--database", &database]);
+    let mut coordinator =
+        coordinator.args(["--store", &store, "--ready-file", &ready]).spawn().expect("the program was built");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !Path::new(&ready).exists() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let used = run(&["backup", "--database", &database, "-o", &backup, "--output", "json"]);
+    let refused = run(&["restore", &backup, "--database", &database, "--force"]);
+    coordinator.kill().expect("it runs");
+    coordinator.wait().expect("it ends");
+    assert!(used.starts_with("exit Some(0)") && used.contains("\"schema\": \"ceteris.backup/1\""), "{used}");
+    insta::assert_snapshot!(refused, @"");
+
+    insta::assert_snapshot!(run(&["backup", "--database", &database, "-o", &backup]), @"");
+    insta::assert_snapshot!(run(&["restore", &backup, "--database", &database]), @"");
+    let restored = run(&["restore", &backup, "--database", &database, "--force", "-o", "json"]);
+    assert!(restored.starts_with("exit Some(0)") && restored.contains("FOLDER/c.db.replaced-1"), "{restored}");
+    let whole = std::fs::read(&backup).expect("it is there");
+    std::fs::write(&backup, &whole[..whole.len() - 1]).expect("written");
+    insta::assert_snapshot!(run(&["restore", &backup, "--database", &at("d.db")]), @"");
+    insta::assert_snapshot!(run(&["restore", &database, "--database", &at("d.db")]), @"");
+}

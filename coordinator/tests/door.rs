@@ -117,6 +117,32 @@ async fn an_attempt_that_never_was_is_revoked_and_its_events_are_acknowledged() 
 }
 
 #[tokio::test]
+async fn events_that_come_together_are_acknowledged_together_and_in_order() {
+    let folder = TempDir::new().expect("a folder");
+    let coordinator = Coordinator::start(config(folder.path(), anywhere())).await;
+    let id = store_id(folder.path()).await;
+    let attempt = Attempt { segment: SegmentId(Uuid::from_u128(9)), number: 1 };
+    let log = |sequence| Event { sequence, attempt, kind: EventKind::Log(vec![format!("line {sequence}")]) };
+    let mut messages: Vec<v1::WorkerMessage> = vec![WorkerMessage::Register(register(WORKER, &id)).into()];
+    messages.extend((1..=200).map(|sequence| WorkerMessage::Event(log(sequence)).into()));
+    let ended = Event { sequence: 201, attempt, kind: EventKind::Finished };
+    messages.push(WorkerMessage::Event(ended).into());
+    let (_to, mut inbound) = open(coordinator.address, messages).await.expect("it is let in");
+    let (mut acknowledged, mut revoked) = (vec![], 0);
+    while acknowledged.last() != Some(&201) || revoked < 201 {
+        match next(&mut inbound).await.expect("it goes on") {
+            CoordinatorMessage::Ack(sequence) => acknowledged.push(sequence),
+            CoordinatorMessage::Revoke { .. } => revoked += 1,
+            CoordinatorMessage::Welcome { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(acknowledged.is_sorted() && acknowledged.len() < 100, "one for many events: {acknowledged:?}");
+    assert!(acknowledged.contains(&200), "what was observed is stored before what rests on it: {acknowledged:?}");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn a_newer_connection_replaces_the_older() {
     let folder = TempDir::new().expect("a folder");
     let coordinator = Coordinator::start(config(folder.path(), anywhere())).await;

@@ -23,6 +23,8 @@ use ceteris_shared::{
 pub const MAX_TEXT: usize = 64 << 10;
 /// Most entries of a repeated field.
 pub const MAX_ENTRIES: usize = 100_000;
+/// Most memory that a slot can have: a pebibyte.
+pub const MAX_MEMORY_BYTES: u64 = 1 << 50;
 
 /// From a worker.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +65,11 @@ pub enum CoordinatorMessage {
     },
     /// All events up to this sequence number are stored.
     Ack(u64),
+    /// Begin nothing on these slots, and hand back what runs there after its epoch. Replaces what was said before.
+    Drain {
+        /// From 0.
+        slots: Vec<u32>,
+    },
 }
 
 /// Who a worker is.
@@ -84,6 +91,8 @@ pub struct Register {
     pub store: String,
     /// What it still runs.
     pub running: Vec<Attempt>,
+    /// Bytes of memory that each slot has to train in: its GPU's, or its part of the machine's. Older workers do not say it.
+    pub slot_memory_bytes: Option<u64>,
 }
 
 /// How far an attempt is.
@@ -151,8 +160,10 @@ pub enum EventKind {
     EpochCommitted(EpochCommitted),
     /// All epochs are committed.
     Finished,
-    /// A stop was obeyed.
+    /// A stop was obeyed, or the agent is shutting down.
     Stopped,
+    /// It stopped after an epoch, because its slot is drained.
+    HandedBack,
     /// It cannot go on.
     Failed {
         /// Who must act.

@@ -142,6 +142,9 @@ pub enum Report {
     Ready {
         /// What results computed here depend on.
         environment: Environment,
+        /// Bytes of the device's own memory; none where it shares the machine's, or does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory_bytes: Option<u64>,
     },
     /// Inputs are read and training begins.
     Started {

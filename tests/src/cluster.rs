@@ -29,6 +29,8 @@ pub struct Cluster {
     workers: Vec<Process>,
     url: String,
     store: String,
+    /// Seconds.
+    lease: u32,
     folder: TempDir,
 }
 
@@ -83,12 +85,17 @@ impl Output {
 impl Cluster {
     /// A coordinator that listens, without workers.
     pub fn start(place: &Place) -> Self {
+        Self::with_lease(place, 10)
+    }
+
+    /// As [`Self::start`], with leases of so many seconds.
+    pub fn with_lease(place: &Place, lease: u32) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = match place {
             Place::Folder => folder.path().join("store").to_string_lossy().into_owned(),
             Place::S3(url) => url.clone(),
         };
-        let mut cluster = Self { coordinator: None, workers: Vec::new(), url: String::new(), store, folder };
+        let mut cluster = Self { coordinator: None, workers: Vec::new(), url: String::new(), store, lease, folder };
         cluster.start_coordinator();
         cluster
     }
@@ -124,7 +131,7 @@ impl Cluster {
         let mut command = Program::Ceteris.command();
         command.args(["coordinator", "--listen", &listen, "--store", &self.store]);
         // Heartbeats carry progress: often, so that a test sees the epoch in flight.
-        command.args(["--heartbeat", "0.2", "--lease", "10"]);
+        command.args(["--heartbeat", "0.2", "--lease", &self.lease.to_string()]);
         command.arg("--database").arg(self.folder().join("coordinator.db")).arg("--ready-file").arg(&ready);
         let mut process = Process::start("the coordinator", command, &self.folder().join("coordinator.log"));
         self.url = eventually("the coordinator to listen", || {
@@ -142,8 +149,13 @@ impl Cluster {
 
     /// The command that starts a worker with the state folder `worker-NUMBER`.
     pub fn worker_command(&self, number: usize) -> Command {
+        self.worker_command_at(number, &self.url)
+    }
+
+    /// The same, but the worker finds the coordinator at another URL.
+    pub fn worker_command_at(&self, number: usize, url: &str) -> Command {
         let mut command = Program::Worker.command();
-        command.args(["--coordinator", &self.url, "--store", &self.store, "--name", &format!("worker-{number}")]);
+        command.args(["--coordinator", url, "--store", &self.store, "--name", &format!("worker-{number}")]);
         command.args(["--threads", "2", "--state"]).arg(self.worker_state(number));
         command
     }
@@ -159,6 +171,16 @@ impl Cluster {
         let log = self.folder().join(format!("worker-{number}.log"));
         self.workers.push(Process::start(&format!("worker {number}"), self.worker_command(number), &log));
         &self.workers[number]
+    }
+
+    /// Kills a worker's agent with SIGKILL, for good.
+    pub fn kill_worker(&mut self, number: usize) {
+        self.workers.remove(number).kill();
+    }
+
+    /// Asks a worker to end and waits until it has; returns its exit code.
+    pub fn stop_worker(&mut self, number: usize) -> Option<i32> {
+        self.workers.remove(number).stop().code()
     }
 
     /// A worker, counted from 0.

@@ -9,10 +9,12 @@
 mod cluster;
 mod material;
 mod process;
+mod proxy;
 
 pub use cluster::{Cluster, Output, Place, run};
 pub use material::{Images, Spec};
 pub use process::{Process, Program, Signal, signal};
+pub use proxy::{Direction, Proxy};
 
 use std::{
     thread,

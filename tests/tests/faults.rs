@@ -1,7 +1,7 @@
 //! `kill -9` in the middle of a run: it completes, nothing is counted twice, and the weights are, bit for bit, those of
 //! a run that nobody disturbed.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, env, fs, path::Path, thread, time::Duration};
 
 use ceteris_shared::{checkpoint::Part, dataset::Split, document::State, ids::Epoch, lineage::LineageKey};
 use ceteris_tests::{Cluster, Images, Place, Program, Signal, Spec, eventually, signal};
@@ -77,7 +77,7 @@ fn a_killed_agent_goes_on_where_it_was() {
         let trainers = cluster.worker(0).children(Program::Trainer);
         cluster.kill_and_restart_worker(0);
         eventually("the dead agent's trainer to end with it", || {
-            trainers.iter().all(|id| !std::path::Path::new(&format!("/proc/{id}")).exists()).then_some(())
+            trainers.iter().all(|id| !Path::new(&format!("/proc/{id}")).exists()).then_some(())
         });
     });
 }
@@ -95,7 +95,7 @@ fn a_paused_run_stops_after_its_epoch_and_goes_on_where_it_was() {
         let run = cluster.only_run(name);
         let why = cluster.ceteris(&["explain", &run.run.to_string()]).ok().stdout;
         assert!(why.contains("ceteris resume"), "{why}");
-        std::thread::sleep(std::time::Duration::from_secs(2));
+        thread::sleep(Duration::from_secs(2));
         assert_eq!(cluster.only_run(name).epoch, run.epoch, "nothing goes on meanwhile");
         cluster.ceteris(&["resume", name]).ok();
     });
@@ -107,4 +107,49 @@ fn a_killed_coordinator_goes_on_where_it_was() {
         cluster.kill_coordinator();
         cluster.start_coordinator();
     });
+}
+
+/// As many epochs of the whole network as outlast the coordinator's absence, and as many for the soak.
+const STAGES: [&str; 2] = [r#"{ epochs = 36, train = "all" }"#, r#"{ epochs = 120, train = "all" }"#];
+
+/// Bytes of all files in a folder.
+fn bytes_in(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).expect("it lists").flatten();
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+#[test]
+fn training_goes_on_while_the_coordinator_is_away() {
+    const LEASE: u32 = 3;
+    // Longer than several leases; as long as a restart after a failure may take where there is time for that.
+    let soak = env::var_os("CETERIS_TEST_SOAK").is_some();
+    let (away, epochs) = if soak { (Duration::from_secs(60), 120) } else { (Duration::from_secs(12), 36) };
+    let spec = Spec { epochs, arms: vec![("all", STAGES[usize::from(soak)])], ..Spec::long() };
+    let mut cluster = Cluster::with_lease(&Place::Folder, LEASE);
+    cluster.start_worker();
+    cluster.import(Images::TINY);
+    cluster.submit(&spec);
+    eventually("an epoch to be committed", || (cluster.only_run(spec.name).epoch >= Epoch(1)).then_some(()));
+
+    let trainers = cluster.worker(0).children(Program::Trainer);
+    let spool = cluster.worker_state(0).join("spool");
+    cluster.kill_coordinator();
+    let before = bytes_in(&spool);
+    thread::sleep(away);
+    let during = bytes_in(&spool);
+    assert!(during > before + 1000, "epochs are kept meanwhile: {before} bytes before, {during} after");
+    cluster.start_coordinator();
+    let reached = cluster.only_run(spec.name).epoch;
+    assert!(reached < Epoch(epochs), "the coordinator came back too late to matter: epoch {reached}");
+    eventually("the gap to be filled", || (cluster.only_run(spec.name).epoch > reached.next().next()).then_some(()));
+    assert_eq!(cluster.worker(0).children(Program::Trainer), trainers, "the trainer noticed nothing");
+    eventually("the experiment to end", || (cluster.experiment(spec.name).state == State::Done).then_some(()));
+    let attempts: Vec<u32> = cluster.experiment(spec.name).segments.iter().map(|segment| segment.attempts).collect();
+    assert_eq!(attempts, [1], "the attempt was adopted");
+    eventually("everything to be acknowledged", || (bytes_in(&spool) == 0).then_some(()));
+    eprintln!("{} s without a coordinator: the spool grew from {before} to {during} bytes", away.as_secs());
+
+    let undisturbed = Cluster::with_data(&Place::Folder, Images::TINY);
+    undisturbed.train(&spec);
+    assert_eq!(Trace::of(&cluster, &spec), Trace::of(&undisturbed, &spec));
 }

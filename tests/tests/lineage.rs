@@ -189,6 +189,10 @@ fn damaged_checkpoints_are_trained_again_and_come_out_as_they_were() {
     let part = |checkpoint: &Checkpoint, role: Role| {
         checkpoint.parts.iter().find(|part| part.role == role).expect("there is one of each").digest
     };
+    // The worker's own copies would do, as far as they go.
+    for file in fs::read_dir(cluster.worker_state(0).join("cache")).expect("it lists") {
+        fs::remove_file(file.expect("it is listed").path()).expect("it is removed");
+    }
     // Of the first run a bit of the last weights; of another the last manifest is gone; of a third the optimizer is cut,
     // and so it is where its arm left the shared beginning, so that this is trained again too.
     let checkpoints: Vec<Vec<Checkpoint>> = runs.iter().map(saved).collect();

@@ -2,8 +2,11 @@
 //! told wishes and tells progress, and the slots, which do the opposite.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ceteris_proto::fleet::Progress;
@@ -26,30 +29,68 @@ pub enum Wish {
 
 /// The attempts that were taken and are not yet ended.
 #[derive(Debug, Default)]
-pub struct Attempts(Mutex<BTreeMap<Attempt, Entry>>);
+pub struct Attempts {
+    entries: Mutex<BTreeMap<Attempt, Entry>>,
+    /// How many there are.
+    count: watch::Sender<usize>,
+    /// Slots that are not to be used.
+    drained: Mutex<BTreeSet<usize>>,
+    /// Nothing more is taken. Changed while `entries` are locked, read at any time.
+    closed: AtomicBool,
+}
 
 #[derive(Debug)]
 struct Entry {
     progress: Progress,
+    /// Which slot has it.
+    slot: Option<usize>,
     wish: watch::Sender<Wish>,
+}
+
+/// What came of offering an attempt.
+#[derive(Debug)]
+pub enum Take {
+    /// It is taken; what is wished of it comes here.
+    New(watch::Receiver<Wish>),
+    /// It is here already.
+    Known,
+    /// Nothing is taken any more.
+    Closed,
 }
 
 impl Attempts {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Attempt, Entry>> {
         // Every change is one statement, so a panic elsewhere leaves nothing half-done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an attempt; none where it is here already.
-    pub fn take(&self, attempt: Attempt) -> Option<watch::Receiver<Wish>> {
+    /// Offers one.
+    pub fn take(&self, attempt: Attempt) -> Take {
         let mut entries = self.lock();
         if entries.contains_key(&attempt) {
-            return None;
+            return Take::Known;
+        }
+        if self.is_closed() {
+            return Take::Closed;
         }
         let (wish, receiver) = watch::channel(Wish::default());
         let progress = Progress { attempt, epoch: Epoch(0), step: 0, steps: 0, loss: None };
-        entries.insert(attempt, Entry { progress, wish });
-        Some(receiver)
+        entries.insert(attempt, Entry { progress, slot: None, wish });
+        self.count.send_replace(entries.len());
+        Take::New(receiver)
+    }
+
+    /// From now on nothing is taken.
+    pub fn close(&self) {
+        let entries = self.lock();
+        self.closed.store(true, Ordering::SeqCst);
+        // Who waits for the last one to end may go now.
+        self.count.send_replace(entries.len());
+    }
+
+    /// Whether nothing is taken any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// How far one of them is.
@@ -59,9 +100,31 @@ impl Attempts {
         }
     }
 
+    /// Says which slot has an attempt.
+    pub fn place(&self, attempt: Attempt, slot: usize) {
+        if let Some(entry) = self.lock().get_mut(&attempt) {
+            entry.slot = Some(slot);
+        }
+    }
+
+    /// These slots, and no others, are not to be used: what they have is to end after its epoch.
+    pub fn drain(&self, slots: BTreeSet<usize>) {
+        let entries = self.lock();
+        let there = entries.values().filter(|entry| entry.slot.is_some_and(|slot| slots.contains(&slot)));
+        there.for_each(|entry| strengthen(&entry.wish, Wish::StopAfterEpoch));
+        *self.drained.lock().unwrap_or_else(PoisonError::into_inner) = slots;
+    }
+
+    /// Whether a slot is not to be used.
+    pub fn is_drained(&self, slot: usize) -> bool {
+        self.drained.lock().unwrap_or_else(PoisonError::into_inner).contains(&slot)
+    }
+
     /// One of them is over.
     pub fn end(&self, attempt: Attempt) {
-        self.lock().remove(&attempt);
+        let mut entries = self.lock();
+        entries.remove(&attempt);
+        self.count.send_replace(entries.len());
     }
 
     /// Wishes something of one of them. False where there is no such attempt.
@@ -82,6 +145,17 @@ impl Attempts {
     /// Which they are.
     pub fn running(&self) -> Vec<Attempt> {
         self.lock().keys().copied().collect()
+    }
+
+    /// Changes of how many there are.
+    pub fn count(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    /// Waits until there is none.
+    pub async fn none(&self) {
+        // The sender lives as long as this does.
+        let _ = self.count().wait_for(|count| *count == 0).await;
     }
 }
 
@@ -120,13 +194,26 @@ mod tests {
     fn a_wish_only_grows_and_an_attempt_is_taken_once() {
         let attempts = Attempts::default();
         let attempt = Attempt { segment: SegmentId(Uuid::nil()), number: 1 };
-        let wish = attempts.take(attempt).expect("it is new");
-        assert!(attempts.take(attempt).is_none());
+        let Take::New(wish) = attempts.take(attempt) else { panic!("it is new") };
+        assert!(matches!(attempts.take(attempt), Take::Known));
         assert!(attempts.wish(attempt, Wish::StopNow));
         attempts.wish_of_all(&Wish::StopAfterEpoch);
         assert_eq!(*wish.borrow(), Wish::StopNow);
         attempts.end(attempt);
         assert!(!attempts.wish(attempt, Wish::Abandon));
         assert!(attempts.running().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_here_is_known_and_nothing_more_is_taken_once_closed() {
+        let attempts = Attempts::default();
+        let attempt = |number| Attempt { segment: SegmentId(Uuid::nil()), number };
+        let _wish = attempts.take(attempt(1));
+        attempts.close();
+        assert!(matches!(attempts.take(attempt(1)), Take::Known));
+        assert!(matches!(attempts.take(attempt(2)), Take::Closed));
+        assert_eq!(attempts.running(), [attempt(1)]);
+        let (none, ()) = tokio::join!(attempts.none(), async { attempts.end(attempt(1)) });
+        assert_eq!((none, attempts.running()), ((), Vec::new()));
     }
 }

@@ -1,102 +1,27 @@
 //! What an agent is told: flags before environment (`CETERIS_…`) before file, all of it checked before anything starts.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod arguments;
+mod limits;
 
-use clap::{Parser, ValueEnum};
-use serde::Deserialize;
+use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+
+pub use arguments::{Arguments, LogFormat, OnTerminate};
+pub use limits::Limits;
 
 /// Where a coordinator on this machine listens.
 pub const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7417";
 /// Bytes of features that are kept on the local disk, unless it is told.
 const FEATURES_BYTES: u64 = 20_000_000_000;
+/// Bytes of data sets, weights and checkpoints that are kept on the local disk, unless it is told.
+const CACHE_BYTES: u64 = 100_000_000_000;
+/// Smallest spool: one that a few epochs' points do not fill.
+const LEAST_SPOOL_BYTES: u64 = 1_000_000;
+/// How long the epochs in flight may take when an agent that finishes them is asked to end, unless it is told.
+const TERMINATE_GRACE: Duration = Duration::from_secs(600);
 /// Most attempts that one agent runs at once.
 const MAX_SLOTS: u32 = 64;
 /// Longest token.
 const MAX_TOKEN_CHARS: usize = 4096;
-
-/// The agent of ceteris: runs on each machine that trains.
-#[derive(Clone, Debug, Default, Parser)]
-#[command(
-    name = "ceteris-worker",
-    version,
-    after_help = "Examples:\n  ceteris-worker --store /srv/ceteris/store --state /var/lib/ceteris-worker\n  \
-        ceteris-worker --coordinator http://head:7417 --store s3://ceteris/main --device cuda:0 --device cuda:1\n  \
-        ceteris-worker --config worker.toml\n\n\
-        A file has the same names: coordinator, store, state, name, slots, device = [\"cuda:0\"], threads, trainer,\n\
-        features_bytes, token_file, log_format. The token itself may stand in CETERIS_TOKEN; credentials of an S3 store stand in AWS_…"
-)]
-pub struct Arguments {
-    /// A TOML file with settings; flags and the environment go before it
-    #[arg(long, env = "CETERIS_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Where the coordinator listens [default: http://127.0.0.1:7417]
-    #[arg(long, env = "CETERIS_COORDINATOR", value_name = "URL")]
-    pub coordinator: Option<String>,
-    /// The object store, the same as the coordinator's: a folder or s3://BUCKET/PREFIX
-    #[arg(long, env = "CETERIS_STORE", value_name = "PLACE")]
-    pub store: Option<String>,
-    /// The agent's own folder: identity, spool, cache, logs. On a local disk
-    #[arg(long, env = "CETERIS_STATE", value_name = "FOLDER")]
-    pub state: Option<PathBuf>,
-    /// What people see in `ceteris workers` [default: this machine's name]
-    #[arg(long, env = "CETERIS_NAME", value_name = "NAME")]
-    pub name: Option<String>,
-    /// Attempts at once on the processor; with GPUs it is one for each [default: 1]
-    #[arg(long, env = "CETERIS_SLOTS", value_name = "N")]
-    pub slots: Option<u32>,
-    /// Where to compute: `cpu`, `cuda:N` once for each GPU, `auto` for the first GPU or else the processor, or `flex`, the
-    /// processor without libtorch [default: cpu]
-    #[arg(long, env = "CETERIS_DEVICE", value_name = "DEVICE", value_delimiter = ',')]
-    pub device: Option<Vec<String>>,
-    /// Threads of each slot; results depend on it in their last bits [default: processors / slots]
-    #[arg(long, env = "CETERIS_THREADS", value_name = "N")]
-    pub threads: Option<u32>,
-    /// The trainer program [default: ceteris-train beside this program, else on PATH]
-    #[arg(long, env = "CETERIS_TRAINER", value_name = "FILE")]
-    pub trainer: Option<PathBuf>,
-    /// Most bytes of features of frozen parts to keep in the state folder; 0 keeps none [default: 20000000000]
-    #[arg(long, env = "CETERIS_FEATURES_BYTES", value_name = "BYTES")]
-    pub features_bytes: Option<u64>,
-    /// A file that holds the token to show to the coordinator
-    #[arg(long, env = "CETERIS_TOKEN_FILE", value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// How messages are printed to stderr [default: text]
-    #[arg(long, env = "CETERIS_LOG_FORMAT", value_name = "FORMAT")]
-    pub log_format: Option<LogFormat>,
-}
-
-/// How the agent prints its messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// The same settings in a file.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct File {
-    coordinator: Option<String>,
-    store: Option<String>,
-    state: Option<PathBuf>,
-    name: Option<String>,
-    slots: Option<u32>,
-    device: Option<Vec<String>>,
-    threads: Option<u32>,
-    trainer: Option<PathBuf>,
-    features_bytes: Option<u64>,
-    token_file: Option<PathBuf>,
-    log_format: Option<LogFormat>,
-}
 
 /// A secret that is never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -124,39 +49,6 @@ pub struct SlotConfig {
     pub threads: u32,
 }
 
-/// Sizes and times that nobody has to set.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Size of the spool from which no new epoch is begun.
-    pub spool_bytes: u64,
-    /// How long a trainer may take to load libtorch and open its device.
-    pub trainer_start: Duration,
-    /// How long a trainer may take to obey a stop at once, its last checkpoint included, before it is killed.
-    pub stop_grace: Duration,
-    /// How long what a trainer left may still go up after a stop at once.
-    pub upload_grace: Duration,
-    /// How long a store that fails is tried again, for one object.
-    pub store_patience: Duration,
-    /// Longest wait between two tries to reach the coordinator.
-    pub reconnect: Duration,
-    /// Longest wait before a trainer that crashed is started again.
-    pub restart: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            spool_bytes: 1 << 30,
-            trainer_start: Duration::from_secs(120),
-            stop_grace: Duration::from_secs(15),
-            upload_grace: Duration::from_secs(10),
-            store_patience: Duration::from_secs(300),
-            reconnect: Duration::from_secs(15),
-            restart: Duration::from_secs(30),
-        }
-    }
-}
-
 /// An agent's settings, complete and checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -174,6 +66,16 @@ pub struct Config {
     pub trainer: PathBuf,
     /// Most bytes of features to keep; 0 keeps none.
     pub features_bytes: u64,
+    /// Most bytes of other objects to keep.
+    pub cache_bytes: u64,
+    /// After having had nothing to do for so long the agent ends.
+    pub idle_timeout: Option<Duration>,
+    /// So long after its start the agent has ended.
+    pub time_limit: Option<Duration>,
+    /// What becomes of running attempts when it is asked to end.
+    pub on_terminate: OnTerminate,
+    /// How long it then waits for epochs, where it does.
+    pub terminate_grace: Duration,
     /// What to show to the coordinator.
     pub token: Option<Token>,
     /// How messages are printed.
@@ -232,19 +134,20 @@ impl Config {
     /// # Errors
     /// When a file cannot be read or a setting cannot be meant, naming it.
     pub fn load(arguments: Arguments, machine: &Machine) -> Result<Self, Error> {
-        let file = arguments.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
-        let coordinator = arguments.coordinator.or(file.coordinator).unwrap_or(DEFAULT_COORDINATOR.to_owned());
+        let arguments = arguments.with_file()?;
+        let limits = limits(&arguments)?;
+        let coordinator = arguments.coordinator.unwrap_or(DEFAULT_COORDINATOR.to_owned());
         check_coordinator(&coordinator)?;
-        let Some(store) = arguments.store.or(file.store).filter(|store| !store.trim().is_empty()) else {
+        let Some(store) = arguments.store.filter(|store| !store.trim().is_empty()) else {
             return refuse(
                 "--store",
                 "no object store is told; give the coordinator's: a folder or s3://BUCKET/PREFIX",
             );
         };
-        let Some(state) = arguments.state.or(file.state).or_else(|| machine.state.clone()) else {
+        let Some(state) = arguments.state.or_else(|| machine.state.clone()) else {
             return refuse("--state", "neither HOME nor XDG_STATE_HOME is set; tell a folder for the agent's state");
         };
-        let name = arguments.name.or(file.name).unwrap_or_else(|| machine.name.clone());
+        let name = arguments.name.unwrap_or_else(|| machine.name.clone());
         if name.trim().is_empty() || name.chars().count() > 200 || name.chars().any(char::is_control) {
             return refuse("--name", format!("{name:?} is not a name of 1 to 200 printable characters"));
         }
@@ -253,26 +156,43 @@ impl Config {
             store,
             state,
             name,
-            slots: slots(
-                arguments.device.or(file.device),
-                arguments.slots.or(file.slots),
-                arguments.threads.or(file.threads),
-                machine.processors,
-            )?,
-            trainer: trainer(arguments.trainer.or(file.trainer), machine)?,
-            features_bytes: arguments.features_bytes.or(file.features_bytes).unwrap_or(FEATURES_BYTES),
-            token: token(arguments.token_file.or(file.token_file), machine.token.clone())?,
-            log_format: arguments.log_format.or(file.log_format).unwrap_or_default(),
-            limits: Limits::default(),
+            slots: slots(arguments.device, arguments.slots, arguments.threads, machine.processors)?,
+            trainer: trainer(arguments.trainer, machine)?,
+            features_bytes: arguments.features_bytes.unwrap_or(FEATURES_BYTES),
+            cache_bytes: arguments.cache_bytes.unwrap_or(CACHE_BYTES),
+            idle_timeout: arguments.idle_timeout,
+            time_limit: arguments.time_limit,
+            on_terminate: arguments.on_terminate.unwrap_or_default(),
+            terminate_grace: arguments.terminate_grace.unwrap_or(TERMINATE_GRACE),
+            token: token(arguments.token_file, machine.token.clone())?,
+            log_format: arguments.log_format.unwrap_or_default(),
+            limits,
         })
     }
 }
 
-fn read_file(path: &Path) -> Result<File, Error> {
-    let place = || path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .or_else(|error| refuse(place(), format!("it cannot be read: {error}; check --config")))?;
-    toml::from_str(&text).or_else(|error| refuse(place(), error.to_string()))
+/// The limits that can be told, and whether the agent can keep to them.
+fn limits(arguments: &Arguments) -> Result<Limits, Error> {
+    let mut limits = Limits::default();
+    limits.spool_bytes = arguments.spool_bytes.unwrap_or(limits.spool_bytes);
+    limits.trainer_idle = arguments.trainer_idle.unwrap_or(limits.trainer_idle);
+    if limits.spool_bytes < LEAST_SPOOL_BYTES {
+        let told = limits.spool_bytes;
+        return refuse("--spool-bytes", format!("{told} is less than the {LEAST_SPOOL_BYTES} that a few epochs take"));
+    }
+    if let Some(limit) = arguments.time_limit
+        && limit <= limits.hand_back()
+    {
+        let (limit, least) = (humantime::format_duration(limit), humantime::format_duration(limits.hand_back()));
+        return refuse(
+            "--time-limit",
+            format!("{limit} leaves no time to train: handing attempts back may take {least}; give more"),
+        );
+    }
+    if arguments.idle_timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return refuse("--idle-timeout", "an agent has nothing to do when it starts; give it some time, as in 10m");
+    }
+    Ok(limits)
 }
 
 fn check_coordinator(url: &str) -> Result<(), Error> {

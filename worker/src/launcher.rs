@@ -53,6 +53,7 @@ pub struct Trainer {
     child: Child,
     lines: Framed<UnixStream, LinesCodec>,
     environment: Environment,
+    memory_bytes: Option<u64>,
     log: Arc<TrainerLog>,
 }
 
@@ -124,7 +125,7 @@ impl Launcher {
             let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE_BYTES));
             match lines.next().await {
                 Some(Ok(line)) => match serde_json::from_str(&line) {
-                    Ok(Report::Ready { environment }) => Ok((lines, environment)),
+                    Ok(Report::Ready { environment, memory_bytes }) => Ok((lines, environment, memory_bytes)),
                     Ok(other) => Err(format!("it said {other:?} first")),
                     Err(error) => Err(format!("it said {line:.200?}: {error}")),
                 },
@@ -135,8 +136,8 @@ impl Launcher {
         };
         let cause = tokio::select! {
             result = tokio::time::timeout(self.time_limit, ready) => match result {
-                Ok(Ok((lines, environment))) => {
-                    return Ok(Trainer { child, lines, environment, log: Arc::clone(&self.log) });
+                Ok(Ok((lines, environment, memory_bytes))) => {
+                    return Ok(Trainer { child, lines, environment, memory_bytes, log: Arc::clone(&self.log) });
                 }
                 Ok(Err(cause)) => cause,
                 Err(_) => format!("it took more than {} s", self.time_limit.as_secs()),
@@ -153,6 +154,11 @@ impl Trainer {
     /// What its results depend on.
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// Bytes of its device's own memory; none where that is the machine's.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.memory_bytes
     }
 
     /// Sends a request.
@@ -178,6 +184,19 @@ impl Trainer {
                 Err(Error::Protocol(format!("a line of more than {MAX_LINE_BYTES} bytes")))
             }
             Some(Err(LinesCodecError::Io(_))) | None => Err(self.gone().await),
+        }
+    }
+
+    /// Asks it to exit while it is idle, and waits until it is gone; kills it where it does not go.
+    pub async fn dismiss(mut self) {
+        let left = async {
+            if self.send(&Request::Exit).await.is_ok() {
+                let _ = self.child.wait().await;
+            }
+        };
+        if tokio::time::timeout(FAREWELL, left).await.is_err() {
+            tracing::warn!("an idle trainer did not exit and is killed");
+            self.kill().await;
         }
     }
 

@@ -14,10 +14,11 @@ pub mod cache;
 pub mod config;
 mod features;
 pub mod launcher;
+mod memory;
 pub mod session;
 mod slot;
 pub mod spool;
 pub mod state;
 
-pub use agent::{Error, run};
+pub use agent::{Asked, Error, run};
 pub use config::Config;

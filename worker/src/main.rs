@@ -2,16 +2,20 @@
 
 use std::{io, process::ExitCode};
 
-use ceteris_worker::config::{Arguments, Config, LogFormat, Machine};
+use ceteris_worker::config::{Arguments, Config, LogFormat, Machine, OnTerminate};
 use clap::Parser as _;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Exit status for settings that cannot be meant.
 const USAGE: u8 = 2;
 /// Exit status for what the machine, the store or the network refuses.
 const INFRASTRUCTURE: u8 = 5;
+/// Exit status for an end without waiting.
+const AT_ONCE: i32 = 130;
 
 fn main() -> ExitCode {
     let config = match Config::load(Arguments::parse(), &Machine::this()) {
@@ -38,22 +42,25 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(config: Config) -> anyhow::Result<()> {
-    let shutdown = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let cancel = shutdown.clone();
+    let (ask, asked) = watch::channel(0);
+    // As many signals end it in order; one more, at once.
+    let in_order = match config.on_terminate {
+        OnTerminate::Checkpoint => 1,
+        OnTerminate::FinishEpoch => 2,
+    };
     tokio::spawn(async move {
-        for count in 0.. {
+        loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if count > 0 {
-                // The second time, nothing is waited for; trainers end when their sockets close.
-                std::process::exit(130);
+            ask.send_modify(|times| *times += 1);
+            if *ask.borrow() > in_order {
+                // Nothing is waited for; trainers end when their sockets close.
+                std::process::exit(AT_ONCE);
             }
-            tracing::info!("stopping attempts; a second signal ends at once");
-            cancel.cancel();
         }
     });
-    Ok(ceteris_worker::run(config, shutdown).await?)
+    Ok(ceteris_worker::run(config, asked).await?)
 }

@@ -30,12 +30,7 @@ pub use outbox::Outbox;
 
 use protocol::{Heard, Listener, Next, Speaker};
 
-use crate::{
-    attempts::Attempts,
-    backoff,
-    config::Token,
-    spool,
-};
+use crate::{attempts::Attempts, backoff, config::Token, spool};
 
 /// How long a coordinator may take to answer `Register`.
 const WELCOME: Duration = Duration::from_secs(15);
@@ -50,12 +45,15 @@ pub(crate) struct Identity {
     pub slots: u32,
     pub environment: Environment,
     pub store: String,
+    pub slot_memory_bytes: Option<u64>,
 }
 
 /// Takes what the coordinator starts.
 pub(crate) trait Starts: Send + Sync {
     /// Must not wait.
     fn start(&self, start: StartAttempt);
+    /// Begins nothing on these slots from now on, and hands back what runs there after its epoch. Must not wait.
+    fn drain(&self, slots: &[u32]);
 }
 
 pub(crate) struct Session<S> {
@@ -179,6 +177,7 @@ impl<S: Starts> Session<S> {
             environment: self.identity.environment.clone(),
             store: self.identity.store.clone(),
             running: self.attempts.running(),
+            slot_memory_bytes: self.identity.slot_memory_bytes,
         };
         sender.send(WorkerMessage::Register(register).into()).await.map_err(broken)?;
         let mut request = Request::new(ReceiverStream::new(receiver));
@@ -241,12 +240,18 @@ impl<S: Starts> Session<S> {
                     let known = self.attempts.wish(attempt, wish.clone());
                     tracing::info!(%attempt, ?wish, reason, known, "wished");
                 }
+                Heard::Drain(slots) => {
+                    tracing::info!(?slots, "drained");
+                    self.starts.drain(&slots);
+                }
                 Heard::Acknowledged(sequence) => {
                     if let Err(error) = self.outbox.acknowledge(sequence).await {
                         return error.into();
                     }
                 }
-                Heard::Welcome(_) | Heard::Nonsense(_) => return broken("the coordinator said what makes no sense here"),
+                Heard::Welcome(_) | Heard::Nonsense(_) => {
+                    return broken("the coordinator said what makes no sense here");
+                }
             }
         }
     }

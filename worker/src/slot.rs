@@ -5,6 +5,8 @@ mod execution;
 mod features;
 mod inputs;
 mod newest;
+mod room;
+mod trainers;
 mod upload;
 
 use std::{
@@ -13,7 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use ceteris_proto::fleet::{EventKind, StartAttempt};
@@ -27,15 +29,17 @@ use tokio::sync::{mpsc, watch};
 use tracing::Instrument as _;
 
 use crate::{
+    agent::Time,
     attempts::{Attempts, Wish, stronger},
-    backoff,
-    cache::Cache,
+    cache::{Cache, Use},
     config::Limits,
     features::Features,
-    launcher::{self, Launcher, Trainer},
+    launcher::Trainer,
     session::Outbox,
     spool,
 };
+use room::NoRoom;
+pub(crate) use trainers::Trainers;
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +80,7 @@ pub(crate) struct Shared {
     pub outbox: Outbox,
     pub cache: Cache,
     pub features: Features,
+    pub time: Arc<Time>,
     pub limits: Limits,
     /// Where attempts have their folders.
     pub folder: PathBuf,
@@ -85,12 +90,10 @@ pub(crate) struct Shared {
 
 #[derive(Debug)]
 pub(crate) struct Slot {
+    /// From 0.
+    pub number: usize,
     pub shared: Arc<Shared>,
-    pub launcher: Launcher,
-    pub trainer: Option<Trainer>,
-    /// Trainers lost since the last epoch that one completed.
-    pub crashes: u32,
-    pub last_crash: Option<Instant>,
+    pub trainers: Trainers,
     /// Attempts that were given to this slot and are not over.
     pub load: Arc<AtomicUsize>,
 }
@@ -127,16 +130,30 @@ impl Drop for Folder {
     }
 }
 
+/// Everything that has to be there before training.
+struct Ready {
+    folder: Folder,
+    train: Train,
+    trainer: Trainer,
+    /// Keeps the cached files that it uses.
+    used: Vec<Use>,
+}
+
 impl Slot {
     /// Executes what is queued, until the queue closes.
     ///
     /// # Errors
     /// When events can no longer be kept.
     pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Taken>) -> Result<(), spool::Error> {
-        while let Some(Taken { start, wish }) = queue.recv().await {
+        loop {
+            let taken = tokio::select! {
+                taken = queue.recv() => taken,
+                () = self.trainers.rest() => None,
+            };
+            let Some(Taken { start, wish }) = taken else { return Ok(()) };
             let attempt = start.attempt;
             let began = Instant::now();
-            self.launcher.log().begin();
+            self.trainers.log().begin();
             let span = tracing::info_span!("attempt", %attempt);
             let outcome = self.execute(start, wish).instrument(span).await?;
             tracing::info!(%attempt, ?outcome, seconds = began.elapsed().as_secs_f64(), "ended");
@@ -145,14 +162,14 @@ impl Slot {
             self.tell_end(attempt, outcome).await?;
             self.shared.attempts.end(attempt);
         }
-        Ok(())
     }
 
     async fn tell_end(&self, attempt: Attempt, outcome: Outcome) -> Result<(), spool::Error> {
-        let lines = self.launcher.log().end();
+        let lines = self.trainers.log().end();
         let kind = match outcome {
             Outcome::Abandoned => return Ok(()),
             Outcome::Finished => EventKind::Finished,
+            Outcome::Stopped if self.shared.attempts.is_drained(self.number) => EventKind::HandedBack,
             Outcome::Stopped => EventKind::Stopped,
             Outcome::Failed(Failure { cause, message, damaged }) => {
                 let message = message.chars().take(8000).collect();
@@ -163,50 +180,44 @@ impl Slot {
             }
         };
         if !lines.is_empty() {
-            self.shared.outbox.append(attempt, EventKind::Log(lines)).await?;
+            // Where there is no room for them, they are in the slot's log all the same.
+            self.shared.outbox.try_append(attempt, EventKind::Log(lines)).await?;
         }
         self.shared.outbox.append(attempt, kind).await
     }
 
     async fn execute(&mut self, start: StartAttempt, mut wish: watch::Receiver<Wish>) -> Result<Outcome, spool::Error> {
-        if self.shared.outbox.is_full() {
-            return Ok(Outcome::Failed(Failure::infrastructure(
-                "the worker's spool is full: the coordinator did not acknowledge for long; nothing new is begun until it does",
-            )));
+        match room::wait(&self.shared, &mut wish).await {
+            Ok(()) => {}
+            Err(NoRoom::Wished(wish)) => return Ok(before_training(&wish)),
+            Err(NoRoom::Failed(failure)) => return Ok(Outcome::Failed(failure)),
         }
         let ready = tokio::select! {
             biased;
-            wish = stronger(&mut wish, &Wish::Run) => {
-                return Ok(if wish == Wish::Abandon { Outcome::Abandoned } else { Outcome::Stopped });
-            }
+            wish = stronger(&mut wish, &Wish::Run) => return Ok(before_training(&wish)),
             ready = self.prepare(&start) => ready,
         };
-        let (folder, train, trainer) = match ready {
+        let Ready { folder, train, trainer, used } = match ready {
             Ok(ready) => ready,
             Err(failure) => return Ok(Outcome::Failed(failure)),
         };
-        let (outcome, trainer) = execution::Execution::new(&self.shared, train, wish, self.launcher.log())
-            .run(trainer, &mut self.crashes)
-            .await?;
-        drop(folder);
-        if trainer.is_none() {
-            self.crashes += 1;
-            self.last_crash = Some(Instant::now());
-        }
-        self.trainer = trainer;
+        let execution = execution::Execution::new(&self.shared, train, start.dataset, wish, self.trainers.log());
+        let outcome = execution.run(trainer, &mut self.trainers).await?;
+        drop((folder, used));
         Ok(outcome)
     }
 
-    /// Everything that has to be there before training: verified inputs, an empty folder, a trainer.
-    async fn prepare(&mut self, start: &StartAttempt) -> Result<(Folder, Train, Trainer), Failure> {
+    /// Verified inputs, an empty folder, a trainer.
+    async fn prepare(&mut self, start: &StartAttempt) -> Result<Ready, Failure> {
         let folder = Folder::create(&self.shared.folder, start.attempt)?;
+        let mut used = Vec::new();
         let cache = &self.shared.cache;
-        let dataset = inputs::dataset(cache, start.dataset).await?;
+        let dataset = inputs::dataset(cache, start.dataset, &mut used).await?;
         let mut external = Vec::with_capacity(start.external.len());
         for (name, digest) in &start.external {
-            external.push((name.clone(), inputs::dataset(cache, *digest).await?));
+            external.push((name.clone(), inputs::dataset(cache, *digest, &mut used).await?));
         }
-        let weights: Start = inputs::weights(cache, start, &folder.start).await?;
+        let weights: Start = inputs::weights(cache, start, &folder.start, &mut used).await?;
         let train = Train {
             attempt: start.attempt,
             work: start.work.clone(),
@@ -216,37 +227,12 @@ impl Slot {
             directory: folder.epochs.clone(),
             features: self.shared.features.folder(),
         };
-        let trainer = self.ready_trainer().await?;
-        Ok((folder, train, trainer))
+        let trainer = self.trainers.take().await?;
+        Ok(Ready { folder, train, trainer, used })
     }
+}
 
-    /// The warm trainer, or a new one; one that crashes again and again is started ever more rarely.
-    async fn ready_trainer(&mut self) -> Result<Trainer, Failure> {
-        if let Some(trainer) = self.trainer.take() {
-            return Ok(trainer);
-        }
-        if let Some(crash) = self.last_crash {
-            let wait = backoff::delay(
-                self.crashes,
-                Duration::from_millis(500),
-                self.shared.limits.restart,
-                backoff::entropy(),
-            );
-            tokio::time::sleep(wait.saturating_sub(crash.elapsed())).await;
-        }
-        let started = self.launcher.start().await;
-        let trainer = started.inspect_err(|_| {
-            self.crashes += 1;
-            self.last_crash = Some(Instant::now());
-        });
-        let trainer = trainer.map_err(|error: launcher::Error| Failure::infrastructure(error))?;
-        if *trainer.environment() != self.shared.environment {
-            return Err(Failure::infrastructure(format!(
-                "a new trainer's environment {:?} is not the one this worker registered with, {:?}: restart the agent",
-                trainer.environment(),
-                self.shared.environment
-            )));
-        }
-        Ok(trainer)
-    }
+/// How an attempt ends of which something else is wished before it trains.
+fn before_training(wish: &Wish) -> Outcome {
+    if *wish == Wish::Abandon { Outcome::Abandoned } else { Outcome::Stopped }
 }

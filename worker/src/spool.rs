@@ -118,12 +118,22 @@ pub enum Error {
 }
 
 fn way_out(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space there and start the agent again"
-        }
-        _ => "; check the disk and the folder's owner, and start the agent again",
+    if is_no_room(source) {
+        "; free some space on its disk"
+    } else {
+        "; check the disk and the folder's owner, and start the agent again"
     }
+}
+
+impl Error {
+    /// Whether it passes when there is room on the disk again.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_no_room(source))
+    }
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Spool {
@@ -223,10 +233,22 @@ impl<D: Disk> Spool<D> {
             self.records.pop_front();
             self.first += 1;
         }
+        self.remove_old()?;
         if self.records.is_empty() && self.last_segment().bytes > 0 {
-            // The new segment is durable before any old one goes: the numbering is never forgotten.
-            self.begin_segment(self.first)?;
+            // The new segment is durable before the old one goes: the numbering is never forgotten.
+            match self.begin_segment(self.first) {
+                Ok(()) => {}
+                // The old one stays until a later acknowledgement finds room.
+                Err(error) if error.is_no_room() => tracing::warn!(%error, "acknowledged events stay on the disk"),
+                Err(error) => return Err(error),
+            }
+            self.remove_old()?;
         }
+        Ok(())
+    }
+
+    /// Removes the segments of which everything is acknowledged, but never the last one.
+    fn remove_old(&mut self) -> Result<(), Error> {
         while self.segments.len() > 1 && self.segments[1].first <= self.first {
             if let Some(segment) = self.segments.pop_front() {
                 self.disk.remove(segment.first)?;
@@ -262,12 +284,7 @@ impl<D: Disk> Spool<D> {
 }
 
 /// Reads all records of a segment; cuts a torn end off if it is the last one.
-fn recover(
-    disk: &mut impl Disk,
-    first: u64,
-    last: bool,
-    records: &mut VecDeque<Record>,
-) -> Result<Segment, Error> {
+fn recover(disk: &mut impl Disk, first: u64, last: bool, records: &mut VecDeque<Record>) -> Result<Segment, Error> {
     let bytes = disk.open(first)?;
     let mut offset = 0;
     while let Some(length) = record_at(&bytes, offset) {

@@ -4,7 +4,7 @@
 //! lock        held while an agent runs
 //! worker-id   who it is to the coordinator; its event numbers go with it
 //! spool/      events not yet acknowledged
-//! cache/      data sets and weights, by digest
+//! cache/      data sets, weights and checkpoints, by digest; no more than its limit
 //! features/   what frozen parts of networks give, by key; no more than its limit
 //! attempts/   what trainers write; emptied at start, since no trainer outlives its agent
 //! logs/       what trainers print

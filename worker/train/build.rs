@@ -45,6 +45,7 @@ fn compile(include: &Path) {
         .flag("-ffp-contract=off")
         .file(format!("{FOLDER}/adam.cpp"))
         .file(format!("{FOLDER}/context.cpp"))
+        .file(format!("{FOLDER}/memory.cpp"))
         .file(format!("{FOLDER}/norm_relu.cpp"));
     if x86 {
         operations.define("CETERIS_X86", None);

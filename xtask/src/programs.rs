@@ -62,10 +62,10 @@ pub fn for_benchmarks(workspace: &Workspace) -> Result<Programs> {
     compile(workspace, true, &["--bins", "--example", "bench_import"])
 }
 
-/// An example of the shared crate, such as the one that plans again and again, optimised; none needs libtorch.
-pub fn shared_example(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+/// An example of a crate that needs no libtorch, such as the one that plans again and again, optimised.
+pub fn example(workspace: &Workspace, package: &str, name: &str) -> Result<PathBuf> {
     let mut build = cargo(workspace);
-    build.args(["build", "--release", "--package", "ceteris-shared", "--example", name]);
+    build.args(["build", "--release", "--package", package, "--example", name]);
     command::run(&mut build).context("the example does not build; the compiler says why above")?;
     Ok(target(workspace)?.join("release/examples").join(name))
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each: its options, its help, and what it does.
 
+pub mod backup;
 pub mod bundle;
 pub mod cancel;
 pub mod check;
@@ -12,6 +13,7 @@ pub mod data_import;
 pub mod data_ls;
 pub mod data_preview;
 pub mod data_show;
+pub mod drain;
 pub mod explain;
 pub mod export;
 pub mod extend;
@@ -21,8 +23,10 @@ pub mod ls;
 pub mod pause;
 pub mod plan;
 pub mod report;
+pub mod restore;
 pub mod resume;
 pub mod retry;
+pub mod share;
 pub mod show;
 pub mod storage_check;
 pub mod submit;
@@ -65,6 +69,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(options) => options.run(global).await,
         Command::Cancel(options) => options.run(global).await,
         Command::Pause(options) => options.run(global).await,
+        Command::Share(options) => options.run(global).await,
+        Command::Drain(options) => options.run(global).await,
         Command::Resume(options) => options.run(global).await,
         Command::Extend(options) => options.run(global).await,
         Command::Retry(options) => options.run(global).await,
@@ -79,6 +85,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Verify(Verify { command: None, numbers }) => numbers.run(global).await,
         Command::Gc(options) => options.run(global).await,
         Command::Storage(Storage::Check(options)) => options.run(global).await,
+        Command::Backup(options) => options.run().await,
+        Command::Restore(options) => options.run(global).await,
         Command::Workers(options) => options.run(global).await,
         Command::Completions(options) => options.run(),
     }

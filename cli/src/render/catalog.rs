@@ -2,7 +2,7 @@
 
 use ceteris_shared::{
     checkpoint::Environment,
-    document::{Checkpoints, Datasets, Explanation, Weights, Workers},
+    document::{Checkpoints, Datasets, Explanation, Weights, Worker, Workers},
 };
 
 use crate::output::{ReadOut, Table, bytes};
@@ -86,6 +86,21 @@ fn device(environment: &Environment) -> String {
     format!("{device} {instructions} ×{threads}{determinism}")
 }
 
+/// Whether it is there, and what of it is used.
+fn worker_state(worker: &Worker) -> String {
+    let mut text = worker.state.name().to_owned();
+    if !worker.drained_slots.is_empty() && worker.drained_slots.len() == worker.slots as usize {
+        text += ", drained";
+    } else if !worker.drained_slots.is_empty() {
+        let slots: Vec<String> = worker.drained_slots.iter().map(u32::to_string).collect();
+        text += &format!(", slot {} drained", slots.join(" and "));
+    }
+    if let Some(until) = worker.set_aside_until {
+        text += &format!(", set aside until {until}");
+    }
+    text
+}
+
 impl ReadOut for Workers {
     fn text(&self) -> String {
         if self.workers.is_empty() {
@@ -102,7 +117,7 @@ impl ReadOut for Workers {
             table.row([
                 worker.name.clone(),
                 worker.id.short(),
-                worker.state.name().to_owned(),
+                worker_state(worker),
                 worker.slots.to_string(),
                 device(environment),
                 environment.libtorch.clone(),

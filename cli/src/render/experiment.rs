@@ -1,6 +1,6 @@
 //! What was submitted and how far it is: `ls` and `show`.
 
-use ceteris_shared::document::{Experiment, Experiments, Ledger, NamedDigest, Run, standing};
+use ceteris_shared::document::{Experiment, Experiments, Ledger, NamedDigest, Run, Sharing, standing};
 
 use super::{duration, number, score, stages};
 use crate::output::{ReadOut, Table, count};
@@ -41,6 +41,18 @@ impl ReadOut for Experiments {
     }
 }
 
+/// How an experiment shares the fleet, in words.
+fn shares(sharing: &Sharing) -> String {
+    let mut text = format!("priority {}, weight {}", sharing.priority, sharing.weight);
+    if let Some(max) = sharing.max_concurrent {
+        text += &format!(", at most {max} at once");
+    }
+    if sharing.device_memory_bytes > 0 {
+        text += &format!(", on devices with {:.1} GB or more", sharing.device_memory_bytes as f64 / 1e9);
+    }
+    text
+}
+
 impl ReadOut for Experiment {
     fn text(&self) -> String {
         let mut text = format!("{}: {}\n", self.name, standing(self.state, self.paused));
@@ -65,6 +77,9 @@ impl ReadOut for Experiment {
         );
         if let Some(environment) = &self.environment {
             text += &format!("trained in {environment}\n");
+        }
+        if let Some(sharing) = &self.sharing {
+            text += &format!("shares     {}\n", shares(sharing));
         }
         text += &format!("ledger     {}\n\n", ledger(&self.ledger));
         let mut arms = Table::new(["arm", "stages"]);

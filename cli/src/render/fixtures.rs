@@ -115,6 +115,8 @@ pub fn workers() -> Workers {
         version: "0.1.0".to_owned(),
         environment: environment(),
         last_seen: moment(),
+        drained_slots: Vec::new(),
+        set_aside_until: None,
     };
     let gone = Worker {
         id: WorkerId(Uuid::from_u128(8 << 96)),
@@ -220,6 +222,7 @@ pub fn running() -> Experiment {
         epochs_reused: 0,
         extends: None,
         environment: Some(environment()),
+        sharing: None,
         ledger: ceteris_shared::document::Ledger::default(),
         epochs_done: 3,
         arms: arms.into(),

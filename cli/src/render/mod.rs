@@ -1,5 +1,6 @@
 //! Documents as text for people and as tables for CSV. Pure: a document in, a string out, the same on every machine.
 
+mod backup;
 mod catalog;
 mod claims;
 mod compare;
@@ -19,6 +20,7 @@ pub mod watch;
 
 use ceteris_shared::spec::ResolvedStage;
 
+pub use backup::{Backup, Restored};
 pub use claims::{CheckedClaim, Claims};
 pub use dataset::{Import, ImportRefusal};
 pub use fetched::Fetched;

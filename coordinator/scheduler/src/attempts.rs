@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use ceteris_shared::{
+    checkpoint::Environment,
     ids::{Attempt, Epoch, SegmentId, SessionId, WorkerId},
     lineage::LineageKey,
     planted,
@@ -35,12 +36,16 @@ impl Scheduler {
             Report::Started => self.started(now, attempt, effects),
             Report::StepCommitted(committed) => self.commit_step(now, worker, attempt, committed, effects),
             Report::EpochCommitted(committed) => self.commit(now, worker, attempt, committed, effects),
-            Report::Finished => self.finished(now, attempt, effects),
+            Report::Finished => self.finished(now, worker, attempt, effects),
             Report::Stopped => {
                 self.note_leaving(worker, attempt);
                 self.end_attempt(now, attempt, AttemptEnd::Stopped, effects);
             }
+            Report::HandedBack => self.end_attempt(now, attempt, AttemptEnd::Stopped, effects),
             Report::Failed { cause, message } => {
+                if cause == FailureCause::Infrastructure {
+                    self.note_failure(now, worker);
+                }
                 self.end_attempt(now, attempt, AttemptEnd::Failed { cause, message }, effects);
             }
             Report::Damaged { checkpoint, message } => self.damaged(now, attempt, checkpoint, message, effects),
@@ -94,6 +99,8 @@ impl Scheduler {
         self.set_state(attempt.segment, state, now, effects);
         if running && !last && self.is_paused(experiment) && !planted!(PauseLeavesRunning) {
             self.stop(now, attempt.segment, StopReason::Paused, effects);
+        } else if running && !last && self.is_outranked(attempt.segment, worker) {
+            self.stop(now, attempt.segment, StopReason::Preempted, effects);
         }
         if (last || early) && !planted!(NeverReleased) {
             for child in children {
@@ -119,7 +126,8 @@ impl Scheduler {
         let Some(segment) = self.segments.get_mut(&attempt.segment) else { return };
         let Some(environment) = segment.environment.clone() else { return };
         let CommittedStep { epoch, step, manifest, .. } = committed;
-        segment.step = Some(SavedStep { epoch, step, manifest, attempt: attempt.number, environment });
+        let environment = Environment::clone(&environment);
+        segment.step = Some(Box::new(SavedStep { epoch, step, manifest, attempt: attempt.number, environment }));
         (segment.failures, segment.losses) = (0, 0);
         let state = segment.state.clone();
         effects.persist(Change::StepCommitted { attempt, committed, at: now });
@@ -137,6 +145,7 @@ impl Scheduler {
     ) -> bool {
         match checked {
             Ok(()) => {
+                self.note_success(worker);
                 self.started(now, attempt, effects);
                 return true;
             }
@@ -147,6 +156,7 @@ impl Scheduler {
             }
             Err(rejection) => {
                 let end = AttemptEnd::Failed { cause: FailureCause::Infrastructure, message: rejection.to_string() };
+                self.note_failure(now, worker);
                 self.end_attempt(now, attempt, end, effects);
                 self.revoke(worker, attempt, rejection, effects);
             }
@@ -160,7 +170,7 @@ impl Scheduler {
         }
     }
 
-    fn finished(&mut self, now: Timestamp, attempt: Attempt, effects: &mut Effects) {
+    fn finished(&mut self, now: Timestamp, worker: WorkerId, attempt: Attempt, effects: &mut Effects) {
         let Some(segment) = self.segments.get(&attempt.segment) else { return };
         if segment.all_committed() {
             return self.end_attempt(now, attempt, AttemptEnd::Finished, effects);
@@ -169,6 +179,7 @@ impl Scheduler {
         let rejection = Rejection::FinishedEarly { attempt, committed, epochs };
         let end = AttemptEnd::Failed { cause: FailureCause::Infrastructure, message: rejection.to_string() };
         effects.reject(rejection);
+        self.note_failure(now, worker);
         self.end_attempt(now, attempt, end, effects);
     }
 
@@ -177,14 +188,14 @@ impl Scheduler {
         let config = self.config;
         let Some(segment) = self.segments.get_mut(&attempt.segment) else { return };
         effects.persist(Change::AttemptEnded { attempt, end: end.clone(), at: now });
-        segment.last_end = Some(end.clone());
+        segment.last_end = Some(Box::new(end.clone()));
         segment.replays = 0;
         let state = if segment.all_committed() {
             State::Done(Outcome::Completed)
         } else if let State::Stopping { reason, .. } = segment.state {
             match reason {
                 StopReason::Cancelled => State::Done(Outcome::Cancelled),
-                StopReason::Paused => State::Queued { not_before: now },
+                StopReason::Paused | StopReason::Preempted => State::Queued { not_before: now },
             }
         } else {
             match end {
@@ -198,11 +209,9 @@ impl Scheduler {
                     }
                 }
                 AttemptEnd::Failed { cause, message } => State::Done(Outcome::Failed { cause, message }),
-                // The first time costs nothing: a worker that goes away is no sign of trouble with the segment.
                 AttemptEnd::Finished | AttemptEnd::Stopped | AttemptEnd::Lost => {
                     segment.losses += 1;
-                    let again = segment.losses.saturating_sub(1);
-                    State::Queued { not_before: if again == 0 { now } else { now.after(config.wait(again)) } }
+                    State::Queued { not_before: now.after(config.wait(segment.losses)) }
                 }
             }
         };

@@ -9,7 +9,7 @@ use ceteris_shared::{
     plan::Work,
 };
 
-use crate::{AttemptEnd, CommittedEpoch, CommittedStep, Reused, State, Timestamp};
+use crate::{AttemptEnd, CommittedEpoch, CommittedStep, Drain, Reused, Sharing, State, Timestamp};
 
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,6 +151,20 @@ pub enum Change {
         /// Since when; `None` when it goes on.
         since: Option<Timestamp>,
     },
+    /// How an experiment shares the fleet from now on.
+    ExperimentShared {
+        /// Which.
+        experiment: ExperimentId,
+        /// How.
+        sharing: Sharing,
+    },
+    /// What of a worker is not to be used from now on.
+    WorkerDrained {
+        /// Whose.
+        worker: WorkerId,
+        /// What; `None` when all of it is used again.
+        drain: Option<Drain>,
+    },
     /// Nothing more of an experiment is wanted.
     ExperimentCancelled {
         /// Which.
@@ -177,6 +191,8 @@ impl Change {
             Self::CheckpointCollected { .. }
             | Self::ExperimentBound { .. }
             | Self::ExperimentPaused { .. }
+            | Self::ExperimentShared { .. }
+            | Self::WorkerDrained { .. }
             | Self::ExperimentCancelled { .. } => None,
         }
     }
@@ -189,6 +205,12 @@ pub enum Message {
     Start(Box<StartAttempt>),
     /// Stop now; the epoch in flight is not wanted.
     Stop(Attempt),
+    /// Begin nothing on these slots, counted from 0, and hand back what runs there after its epoch. Replaces what was said
+    /// before.
+    Drain {
+        /// Which; none where all are used again.
+        slots: Vec<u32>,
+    },
     /// The attempt is no longer the worker's.
     Revoke {
         /// Which execution.

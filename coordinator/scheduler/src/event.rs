@@ -10,6 +10,8 @@ use ceteris_shared::{
     trainer::{FailureCause, Scored, Spent},
 };
 
+use crate::{Drain, Sharing};
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -23,6 +25,20 @@ pub enum Event {
     ResumeExperiment(ExperimentId),
     /// What failed of an experiment is to be tried again; what diverged would diverge again.
     RetryExperiment(ExperimentId),
+    /// How an experiment shares the fleet is changed.
+    ShareExperiment {
+        /// Which.
+        experiment: ExperimentId,
+        /// From now on.
+        sharing: Sharing,
+    },
+    /// What of a worker is to be used is changed; it need not be connected.
+    DrainWorker {
+        /// Whose.
+        worker: WorkerId,
+        /// What is not; `None` uses all of it again.
+        drain: Option<Drain>,
+    },
     /// These checkpoints, by their manifests, are to be given up; those that something still goes on from are not.
     CollectCheckpoints(Vec<Digest>),
     /// A worker's stream is open.
@@ -78,6 +94,8 @@ pub struct Submission {
     pub rule: EnvironmentRule,
     /// The environment class that it is bound to from the start, by what is trained already.
     pub environment: Option<Environment>,
+    /// How it shares the fleet.
+    pub sharing: Sharing,
 }
 
 /// An epoch that another experiment has trained: the same lineage key.
@@ -100,6 +118,8 @@ pub struct WorkerConnected {
     pub session: SessionId,
     /// Attempts it can execute at once.
     pub slots: u32,
+    /// Bytes of memory of each slot's device; 0 where it is not known.
+    pub slot_memory: u64,
     /// What its results depend on.
     pub environment: Environment,
     /// Attempts it is still executing: adopted or revoked.
@@ -117,8 +137,10 @@ pub enum Report {
     EpochCommitted(CommittedEpoch),
     /// All epochs are committed.
     Finished,
-    /// A stop was obeyed.
+    /// A stop was obeyed, or the worker is shutting down.
     Stopped,
+    /// It stopped after an epoch, because its slot is drained.
+    HandedBack,
     /// It cannot go on.
     Failed {
         /// Who must act.

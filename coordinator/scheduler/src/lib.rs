@@ -7,20 +7,27 @@
 //! written down once, in [`Scheduler::check_invariants`].
 //!
 //! Where to look: `scheduler` owns the data and its indexes, `submit` takes, pauses, cancels and retries experiments, `workers` connects
-//! and loses workers, `attempts` judges what they report, `replay` trains again what no checkpoint is left of, `assign` gives work away.
+//! and loses workers, `attempts` judges what they report, `replay` trains again what no checkpoint is left of, `assign` gives work away:
+//! `queue` says whose turn it is, `room` where there is room, `preempt` who has to make some, `standing` and `drain` who gets nothing.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod assign;
 mod attempts;
+mod drain;
 mod effect;
 mod event;
 mod explain;
 mod invariants;
+mod preempt;
+mod queue;
 mod replay;
 mod restore;
+mod room;
 mod saved;
 mod scheduler;
+mod segments;
+mod standing;
 mod state;
 mod submit;
 #[cfg(test)]
@@ -28,10 +35,12 @@ mod tests;
 mod time;
 mod workers;
 
+pub use drain::Drain;
 pub use effect::{Change, Effect, Message, Rejection, Start, StartAttempt};
 pub use event::{CommittedEpoch, CommittedStep, Event, Report, Reused, Submission, WorkerConnected};
-pub use explain::{Explanation, Why};
+pub use explain::{Ahead, Explanation, Why};
 pub use invariants::Violation;
+pub use queue::Sharing;
 pub use restore::{RestoreError, SavedEpoch, SavedExperiment, SavedSegment, SavedStep, Snapshot};
 pub use scheduler::{Config, Scheduler};
 pub use state::{AttemptEnd, Live, Outcome, State, StopReason};

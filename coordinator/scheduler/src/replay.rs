@@ -30,7 +30,7 @@ impl Scheduler {
         let mut at = self.segments.get(&id);
         // Within an epoch the last bits would be neither environment's, so another one goes on from the epoch's beginning.
         let here = |step: &&SavedStep| step.environment == *environment || planted!(StepOfOtherClassUsed);
-        let step = at.and_then(|segment| segment.step.as_ref()).filter(here);
+        let step = at.and_then(|segment| segment.step.as_deref()).filter(here);
         if let Some(step) = step.filter(|step| !self.damaged.contains(&step.manifest)) {
             return (Some(step.manifest), again);
         }
@@ -145,7 +145,7 @@ impl Scheduler {
     /// Gives up checkpoints, but for those that what is not done yet goes on from.
     pub(crate) fn collect(&mut self, now: Timestamp, manifests: Vec<Digest>, effects: &mut Effects) {
         let open = self.segments.iter().filter(|(_, segment)| !segment.state.is_done());
-        let needed: BTreeSet<Digest> = open.filter_map(|(&id, _)| self.deepest(id)).collect();
+        let needed: BTreeSet<Digest> = open.filter_map(|(id, _)| self.deepest(id)).collect();
         for manifest in manifests {
             if (!needed.contains(&manifest) || planted!(NeededCollected)) && self.collected.insert(manifest) {
                 self.damaged.insert(manifest);

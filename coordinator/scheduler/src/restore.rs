@@ -1,14 +1,16 @@
 //! From what is stored back to a scheduler.
 
+use std::sync::Arc;
+
 use ceteris_shared::{
     checkpoint::Environment,
     digest::Digest,
-    ids::{Epoch, SegmentId},
+    ids::{Epoch, SegmentId, WorkerId},
     planted,
 };
 
 use crate::{
-    AttemptEnd, Config, Reused, Scheduler, State, Submission, Timestamp, Violation,
+    AttemptEnd, Config, Drain, Reused, Scheduler, State, Submission, Timestamp, Violation,
     scheduler::{Segment, check_plan},
 };
 
@@ -21,6 +23,8 @@ pub struct Snapshot {
     pub damaged: Vec<Digest>,
     /// Manifests of checkpoints that were given up.
     pub collected: Vec<Digest>,
+    /// Workers that are not to be used, or not all of them.
+    pub drained: Vec<(WorkerId, Drain)>,
 }
 
 /// One experiment.
@@ -118,6 +122,7 @@ impl Scheduler {
         scheduler.damaged.extend(snapshot.damaged);
         scheduler.damaged.extend(&snapshot.collected);
         scheduler.collected.extend(snapshot.collected);
+        scheduler.drains.extend(snapshot.drained);
         for saved in snapshot.experiments {
             let experiment = saved.submission.experiment;
             check_plan(&saved.submission).map_err(|problem| RestoreError::Plan(experiment, problem))?;
@@ -128,7 +133,7 @@ impl Scheduler {
             let ids = scheduler.add(saved.submission);
             if let Some(known) = scheduler.experiments.get_mut(&experiment) {
                 (known.cancelled, known.paused) = (saved.cancelled, saved.paused);
-                known.environment = saved.environment;
+                known.environment = saved.environment.map(Arc::new);
             }
             for (id, saved) in ids.into_iter().zip(saved.segments) {
                 if let Some(segment) = scheduler.segments.get_mut(&id) {
@@ -151,11 +156,11 @@ fn fill(id: SegmentId, segment: &mut Segment, saved: SavedSegment, until: Timest
     segment.failures = saved.failures;
     segment.losses = saved.losses;
     segment.committed = saved.committed;
-    segment.environment = saved.environment;
-    segment.last_end = saved.last_end;
+    segment.environment = saved.environment.map(Arc::new);
+    segment.last_end = saved.last_end.map(Box::new);
     segment.replays = if segment.state.live().is_some() { saved.replays } else { 0 };
     let next = segment.next_epoch();
-    segment.step = saved.step.filter(|step| step.epoch == next && !segment.all_committed());
+    segment.step = saved.step.filter(|step| step.epoch == next && !segment.all_committed()).map(Box::new);
     match &mut segment.state {
         State::Assigned { .. } if planted!(RestoredLeaseInPast) => {}
         State::Running { epoch, .. } if planted!(RestoredLeaseInPast) => *epoch = next,

@@ -7,7 +7,7 @@ use crate::{SavedSegment, Scheduler};
 impl Scheduler {
     /// Every segment as it would have to be stored, for [`Scheduler::restore`] to bring it back.
     pub fn saved(&self) -> impl Iterator<Item = (SegmentId, SavedSegment)> + '_ {
-        self.segments.iter().map(|(&id, segment)| {
+        self.segments.iter().map(|(id, segment)| {
             let saved = SavedSegment {
                 state: segment.state.clone(),
                 attempts: segment.attempts,
@@ -15,9 +15,9 @@ impl Scheduler {
                 losses: segment.losses,
                 committed: segment.committed.clone(),
                 replays: segment.replays,
-                step: segment.step.clone(),
-                environment: segment.environment.clone(),
-                last_end: segment.last_end.clone(),
+                step: segment.step.as_deref().cloned(),
+                environment: segment.environment.as_deref().cloned(),
+                last_end: segment.last_end.as_deref().cloned(),
             };
             (id, saved)
         })
@@ -25,9 +25,8 @@ impl Scheduler {
 
     /// The connected workers.
     pub fn connections(&self) -> impl Iterator<Item = (WorkerId, SessionId)> + '_ {
-        let connected = |(&id, worker): (&WorkerId, &crate::scheduler::Worker)| {
-            Some((id, worker.connection.as_ref()?.session))
-        };
+        let connected =
+            |(&id, worker): (&WorkerId, &crate::scheduler::Worker)| Some((id, worker.connection.as_ref()?.session));
         self.workers.iter().filter_map(connected)
     }
 }

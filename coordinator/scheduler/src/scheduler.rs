@@ -4,7 +4,8 @@
 //! Maps are ordered, so that the same events give the same effects in the same order.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,12 @@ use ceteris_shared::{
 };
 
 use crate::{
-    AttemptEnd, Change, Effect, Event, Live, Message, Rejection, SavedEpoch, SavedStep, State, Submission, Timestamp,
+    AttemptEnd, Change, Drain, Effect, Event, Live, Message, Rejection, SavedEpoch, SavedStep, Sharing, State,
+    StopReason, Submission, Timestamp,
+    queue::{Need, Queue, Turn},
+    room::{Kind, Rooms},
+    segments::Segments,
+    standing::Standing,
 };
 
 /// How long to wait, and how often to try.
@@ -29,12 +35,19 @@ pub struct Config {
     /// How long a worker that connects without listing an attempt of its own has to replay what it still knows of it
     /// (a checkpoint committed just before its agent died), before the attempt counts as lost.
     pub replay: Duration,
-    /// The wait after the first failure; each further one in a row doubles it.
+    /// The wait after the second failure in a row; each further one doubles it. The first waits for nothing.
     pub backoff: Duration,
     /// The longest wait.
     pub max_backoff: Duration,
     /// After so many infrastructure failures in a row, without a checkpoint committed between them, a segment has failed.
     pub max_failures: u32,
+    /// After so many attempts in a row that failed or were lost on one worker, without a checkpoint committed between
+    /// them, it is given nothing for a while.
+    pub max_worker_failures: u32,
+    /// For how long at first; each further one in a row doubles it.
+    pub set_aside: Duration,
+    /// The longest such while.
+    pub max_set_aside: Duration,
 }
 
 impl Default for Config {
@@ -45,54 +58,56 @@ impl Default for Config {
             backoff: Duration::from_secs(1),
             max_backoff: Duration::from_secs(300),
             max_failures: 5,
+            max_worker_failures: 3,
+            set_aside: Duration::from_secs(60),
+            max_set_aside: Duration::from_secs(3600),
         }
     }
 }
 
 impl Config {
-    /// The wait after `count` failures in a row, at least one.
+    /// The wait after `count` failures or losses in a row, at least one. One alone is no sign of trouble.
     pub(crate) fn wait(&self, count: u32) -> Duration {
-        let doublings = count.saturating_sub(1).min(30);
-        self.backoff.saturating_mul(1 << doublings).min(self.max_backoff)
+        if count <= 1 { Duration::ZERO } else { doubled(self.backoff, count - 2, self.max_backoff) }
     }
 }
 
-/// First in, first out: by submission, then by the plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Order {
-    pub(crate) submission: u64,
-    pub(crate) position: usize,
-}
-
-impl Order {
-    /// Before everything.
-    pub(crate) const FIRST: Self = Self { submission: 0, position: 0 };
-
-    /// Before everything of the experiment that was submitted after this one's.
-    pub(crate) fn next_submission(self) -> Self {
-        Self { submission: self.submission + 1, position: 0 }
-    }
+/// `first`, doubled so many times, and no more than `longest`.
+pub(crate) fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << times.min(30)).min(longest)
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Experiment {
+    /// The order of submission.
+    pub(crate) submission: u64,
     pub(crate) cancelled: bool,
-    /// Nothing of it is in the queue, whatever its segments' states say.
+    /// Nothing of it is started, whatever its segments' states say.
     pub(crate) paused: bool,
+    pub(crate) sharing: Sharing,
     /// In the plan's order.
     pub(crate) segments: Vec<SegmentId>,
+    /// Positions of the segments that are queued and no longer back off.
+    pub(crate) ready: BTreeSet<usize>,
+    /// How many have a live attempt.
+    pub(crate) live: usize,
+    /// How many have not ended.
+    pub(crate) open: usize,
+    /// Where it is listed among those that have something to start.
+    pub(crate) place: Option<(Need, Turn)>,
     pub(crate) dataset: Digest,
     pub(crate) external: Vec<(String, Digest)>,
     pub(crate) init: Option<Digest>,
     pub(crate) rule: EnvironmentRule,
     /// With [`EnvironmentRule::Same`], where it is trained; none before its first attempt.
-    pub(crate) environment: Option<Environment>,
+    pub(crate) environment: Option<Arc<Environment>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Segment {
     pub(crate) experiment: ExperimentId,
-    pub(crate) order: Order,
+    /// In the plan.
+    pub(crate) position: usize,
     pub(crate) parent: Option<SegmentId>,
     pub(crate) children: Vec<SegmentId>,
     pub(crate) work: Work,
@@ -108,12 +123,12 @@ pub(crate) struct Segment {
     /// How many committed epochs the live attempt still has to train again before it comes to the next one.
     pub(crate) replays: u32,
     /// The last checkpoint within the epoch that comes next.
-    pub(crate) step: Option<SavedStep>,
+    pub(crate) step: Option<Box<SavedStep>>,
     /// What the last execution's results depend on: of the worker that it was given to.
-    pub(crate) environment: Option<Environment>,
+    pub(crate) environment: Option<Arc<Environment>>,
     /// Who had the last execution that this scheduler gave away; only a preference, so it is not stored.
     pub(crate) last_worker: Option<WorkerId>,
-    pub(crate) last_end: Option<AttemptEnd>,
+    pub(crate) last_end: Option<Box<AttemptEnd>>,
 }
 
 impl Segment {
@@ -131,7 +146,9 @@ impl Segment {
 pub(crate) struct Connection {
     pub(crate) session: SessionId,
     pub(crate) slots: usize,
-    pub(crate) environment: Environment,
+    pub(crate) environment: Arc<Environment>,
+    /// Bytes of memory of each slot's device; 0 where it is not known.
+    pub(crate) slot_memory: u64,
     /// It has stopped an attempt unasked: it is shutting down.
     pub(crate) leaving: bool,
 }
@@ -142,6 +159,19 @@ pub(crate) struct Worker {
     pub(crate) connection: Option<Connection>,
     /// Segments whose live attempt it has.
     pub(crate) held: BTreeSet<SegmentId>,
+    /// What of it is not to be used.
+    pub(crate) drain: Option<Drain>,
+    /// It failed too often in a row.
+    pub(crate) set_aside: bool,
+    /// Where it is listed among those with free slots.
+    pub(crate) room: Option<(Kind, usize)>,
+}
+
+impl Worker {
+    /// How many of its slots may be used.
+    pub(crate) fn usable(&self, slots: usize) -> usize {
+        self.drain.as_ref().map_or(slots, |drain| slots - drain.slots(slots).len())
+    }
 }
 
 /// The state of everything that is to be trained.
@@ -150,13 +180,22 @@ pub struct Scheduler {
     pub(crate) config: Config,
     pub(crate) submissions: u64,
     pub(crate) experiments: BTreeMap<ExperimentId, Experiment>,
-    pub(crate) runs: BTreeMap<RunId, Vec<SegmentId>>,
-    pub(crate) segments: BTreeMap<SegmentId, Segment>,
+    /// The last segment of each run; the others are those that it continues.
+    pub(crate) runs: HashMap<RunId, SegmentId>,
+    pub(crate) segments: Segments,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
-    /// Queued, not paused, and no longer backing off.
-    pub(crate) ready: BTreeSet<(Order, SegmentId)>,
-    /// Queued, not paused, and backing off.
+    pub(crate) queue: Queue,
+    pub(crate) rooms: Rooms,
+    /// Queued, and backing off.
     pub(crate) delayed: BTreeSet<(Timestamp, SegmentId)>,
+    /// How many are being stopped for what has a higher priority.
+    pub(crate) preempting: usize,
+    /// What is not to be used, whether or not the worker is connected.
+    pub(crate) drains: BTreeMap<WorkerId, Drain>,
+    /// Workers on which the last attempt failed or was lost.
+    pub(crate) standings: BTreeMap<WorkerId, Standing>,
+    /// Those that are given nothing until then.
+    pub(crate) set_aside: BTreeSet<(Timestamp, WorkerId)>,
     /// Manifests of checkpoints that nothing goes on from: damaged, gone or given up.
     pub(crate) damaged: BTreeSet<Digest>,
     /// Those of them that were given up.
@@ -172,11 +211,16 @@ impl Scheduler {
             config,
             submissions: 0,
             experiments: BTreeMap::new(),
-            runs: BTreeMap::new(),
-            segments: BTreeMap::new(),
+            runs: HashMap::new(),
+            segments: Segments::default(),
             workers: BTreeMap::new(),
-            ready: BTreeSet::new(),
+            queue: Queue::default(),
+            rooms: Rooms::default(),
             delayed: BTreeSet::new(),
+            preempting: 0,
+            drains: BTreeMap::new(),
+            standings: BTreeMap::new(),
+            set_aside: BTreeSet::new(),
             damaged: BTreeSet::new(),
             collected: BTreeSet::new(),
             leases: BTreeSet::new(),
@@ -191,9 +235,11 @@ impl Scheduler {
             Event::ExperimentSubmitted(submission) => self.submit(now, *submission, &mut effects),
             Event::CancelExperiment(experiment) => self.cancel(now, experiment, &mut effects),
             Event::PauseExperiment(experiment) => self.pause(now, experiment, &mut effects),
-            Event::ResumeExperiment(experiment) => self.resume(now, experiment, &mut effects),
+            Event::ResumeExperiment(experiment) => self.resume(experiment, &mut effects),
             Event::RetryExperiment(experiment) => self.retry(now, experiment, &mut effects),
+            Event::ShareExperiment { experiment, sharing } => self.share(experiment, sharing, &mut effects),
             Event::CollectCheckpoints(manifests) => self.collect(now, manifests, &mut effects),
+            Event::DrainWorker { worker, drain } => self.drain(worker, drain, &mut effects),
             Event::WorkerConnected(connected) => self.connect(now, connected, &mut effects),
             Event::WorkerDisconnected { worker, session } => self.disconnect(worker, session),
             Event::Heartbeat { worker, session, running } => {
@@ -211,9 +257,10 @@ impl Scheduler {
     /// When to send [`Event::Tick`] if nothing happens before.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let first = |set: &BTreeSet<(Timestamp, SegmentId)>| set.first().map(|&(at, _)| at);
+        let set_aside = self.set_aside.first().map(|&(until, _)| until);
         let leases = first(&self.leases).filter(|_| !planted!(DeadlineIgnoresLeases));
         let delayed = first(&self.delayed).filter(|_| !planted!(DeadlineIgnoresBackoff));
-        leases.into_iter().chain(delayed).min()
+        [leases, delayed, set_aside].into_iter().flatten().min()
     }
 
     /// The experiment that a segment belongs to.
@@ -232,13 +279,27 @@ impl Scheduler {
 
     /// Whether everything of an experiment has ended; `None` when it is not known.
     pub fn has_ended(&self, experiment: ExperimentId) -> Option<bool> {
-        let known = self.experiments.get(&experiment)?;
-        Some(known.segments.iter().all(|id| self.segments.get(id).is_none_or(|segment| segment.state.is_done())))
+        Some(self.experiments.get(&experiment)?.open == 0)
     }
 
     /// Whether an experiment is paused; false when it is not known.
     pub fn is_paused(&self, experiment: ExperimentId) -> bool {
         self.experiments.get(&experiment).is_some_and(|experiment| experiment.paused)
+    }
+
+    /// How an experiment shares the fleet; `None` when it is not known.
+    pub fn sharing(&self, experiment: ExperimentId) -> Option<Sharing> {
+        self.experiments.get(&experiment).map(|experiment| experiment.sharing)
+    }
+
+    /// What of workers is not to be used, whether or not they are connected.
+    pub fn drains(&self) -> &BTreeMap<WorkerId, Drain> {
+        &self.drains
+    }
+
+    /// Until when a worker is given nothing, because attempts failed on it again and again.
+    pub fn set_aside_until(&self, worker: WorkerId) -> Option<Timestamp> {
+        self.standings.get(&worker)?.until
     }
 
     /// Whether an experiment was cancelled; `None` when it is not known.
@@ -257,55 +318,66 @@ impl Scheduler {
     }
 
     /// Moves a lease without storing it: after a restart all leases begin anew.
-    pub(crate) fn set_lease(&mut self, id: SegmentId, until: Timestamp, now: Timestamp) {
-        self.unindex(id);
-        if let Some(segment) = self.segments.get_mut(&id) {
-            match &mut segment.state {
-                State::Assigned { lease, .. } | State::Running { lease, .. } => *lease = until,
-                State::Stopping { deadline, .. } => *deadline = until,
-                State::Waiting { .. } | State::Queued { .. } | State::Done(_) => {}
+    pub(crate) fn set_lease(&mut self, id: SegmentId, to: Timestamp) {
+        let Some(segment) = self.segments.get_mut(&id) else { return };
+        match &mut segment.state {
+            State::Assigned { lease: until, .. }
+            | State::Running { lease: until, .. }
+            | State::Stopping { deadline: until, .. } => {
+                self.leases.remove(&(*until, id));
+                *until = to;
+                self.leases.insert((to, id));
             }
+            State::Waiting { .. } | State::Queued { .. } | State::Done(_) => {}
         }
-        self.index(id, now);
     }
 
-    pub(crate) fn unindex(&mut self, id: SegmentId) {
+    /// Takes a segment out of where its state put it.
+    fn unindex(&mut self, id: SegmentId) {
         let Some(segment) = self.segments.get(&id) else { return };
-        match &segment.state {
-            State::Queued { not_before } => {
-                self.ready.remove(&(segment.order, id));
-                self.delayed.remove(&(*not_before, id));
-            }
-            state => {
-                if let Some(Live { worker, until, .. }) = state.live() {
-                    self.leases.remove(&(until, id));
-                    if let Some(holder) = self.workers.get_mut(&worker) {
-                        holder.held.remove(&id);
-                    }
-                    self.forget_if_idle(worker);
-                }
-            }
+        let Some(experiment) = self.experiments.get_mut(&segment.experiment) else { return };
+        experiment.open -= usize::from(!segment.state.is_done());
+        if let State::Queued { not_before } = segment.state {
+            experiment.ready.remove(&segment.position);
+            self.delayed.remove(&(not_before, id));
         }
+        let Some(Live { worker, until, .. }) = segment.state.live() else { return };
+        experiment.live -= 1;
+        self.preempting -= usize::from(is_preempted(&segment.state));
+        self.leases.remove(&(until, id));
+        if let Some(holder) = self.workers.get_mut(&worker) {
+            holder.held.remove(&id);
+        }
+        self.list_room(worker);
+        self.forget_if_idle(worker);
     }
 
     /// Enters a segment where its state says it belongs.
     pub(crate) fn index(&mut self, id: SegmentId, now: Timestamp) {
         let Some(segment) = self.segments.get(&id) else { return };
-        match &segment.state {
-            State::Queued { .. } if self.is_paused(segment.experiment) && !planted!(PausedIsAssigned) => {}
-            State::Queued { not_before } if *not_before > now => {
-                self.delayed.insert((*not_before, id));
-            }
-            State::Queued { .. } => {
-                self.ready.insert((segment.order, id));
-            }
-            state => {
-                if let Some(Live { worker, until, .. }) = state.live() {
-                    self.leases.insert((until, id));
-                    self.workers.entry(worker).or_default().held.insert(id);
-                }
-            }
+        let Some(experiment) = self.experiments.get_mut(&segment.experiment) else { return };
+        let of = segment.experiment;
+        experiment.open += usize::from(!segment.state.is_done());
+        match segment.state {
+            State::Queued { not_before } if not_before > now => drop(self.delayed.insert((not_before, id))),
+            State::Queued { .. } => drop(experiment.ready.insert(segment.position)),
+            _ => {}
         }
+        if let Some(Live { worker, until, .. }) = segment.state.live() {
+            experiment.live += 1;
+            self.preempting += usize::from(is_preempted(&segment.state));
+            self.leases.insert((until, id));
+            self.worker(worker).held.insert(id);
+            self.list_room(worker);
+        }
+        self.enqueue(of);
+    }
+
+    /// The record of a worker, made if it is not there.
+    pub(crate) fn worker(&mut self, id: WorkerId) -> &mut Worker {
+        let (drain, set_aside) = (self.drains.get(&id), self.set_aside_until(id).is_some());
+        let new = Worker { drain: drain.cloned(), set_aside, ..Worker::default() };
+        self.workers.entry(id).or_insert(new)
     }
 
     pub(crate) fn forget_if_idle(&mut self, worker: WorkerId) {
@@ -320,6 +392,10 @@ impl Scheduler {
             effects.0.push(Effect::Send { worker, session: connection.session, message });
         }
     }
+}
+
+fn is_preempted(state: &State) -> bool {
+    matches!(state, State::Stopping { reason: StopReason::Preempted, .. })
 }
 
 /// What one event leads to, in order.
@@ -354,8 +430,18 @@ pub(crate) fn check_plan(submission: &Submission) -> Result<(), &'static str> {
             return Err("a segment's epochs do not follow its parent's");
         }
     }
-    if submission.plan.runs.iter().flat_map(|run| &run.path).any(|&index| index >= segments.len()) {
-        return Err("a run's path names a segment that is not there");
+    for run in &submission.plan.runs {
+        let mut parent = None;
+        for &index in &run.path {
+            let segment = segments.get(index).ok_or("a run's path names a segment that is not there")?;
+            if segment.parent != parent {
+                return Err("a run's path is not one of segments that continue each other");
+            }
+            parent = Some(index);
+        }
+        if parent.is_none() {
+            return Err("a run has no path");
+        }
     }
     if segments.is_empty() {
         return Err("there is nothing to train");

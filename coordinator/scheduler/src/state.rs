@@ -62,6 +62,8 @@ pub enum StopReason {
     Cancelled,
     /// The experiment was paused.
     Paused,
+    /// Something of a higher priority is to have the slot.
+    Preempted,
 }
 
 /// How a segment ended.

@@ -1,6 +1,9 @@
 //! Experiments come, pause, are cancelled and are tried again.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ceteris_shared::{
     ids::{Attempt, Epoch, ExperimentId, SegmentId},
@@ -9,8 +12,9 @@ use ceteris_shared::{
 };
 
 use crate::{
-    Change, Live, Message, Outcome, Rejection, SavedEpoch, Scheduler, State, StopReason, Submission, Timestamp,
-    scheduler::{Effects, Experiment, Order, Segment, check_plan},
+    Change, Live, Message, Outcome, Rejection, SavedEpoch, Scheduler, Sharing, State, StopReason, Submission,
+    Timestamp,
+    scheduler::{Effects, Experiment, Segment, check_plan},
 };
 
 impl Scheduler {
@@ -26,6 +30,7 @@ impl Scheduler {
             return effects.reject(Rejection::MalformedPlan { experiment, problem });
         }
         let (reused, environment) = (submission.reused.clone(), submission.environment.clone());
+        let sharing = submission.sharing;
         let segments = self.add(submission);
         for (position, id) in segments.iter().copied().enumerate() {
             let state = self.first_state(id, now);
@@ -41,6 +46,9 @@ impl Scheduler {
         if let Some(environment) = environment {
             effects.persist(Change::ExperimentBound { experiment, environment });
         }
+        if sharing != Sharing::default() {
+            effects.persist(Change::ExperimentShared { experiment, sharing });
+        }
     }
 
     /// Where a segment begins, given what is trained already of it and of what it continues.
@@ -55,12 +63,12 @@ impl Scheduler {
 
     /// Enters a checked plan; its segments have no state and are not indexed yet.
     pub(crate) fn add(&mut self, submission: Submission) -> Vec<SegmentId> {
-        let Submission { experiment, plan, dataset, external, init, reused, rule, environment } = submission;
+        let Submission { experiment, plan, dataset, external, init, reused, rule, environment, sharing } = submission;
         let mut reused = reused.into_iter();
         let ids: Vec<SegmentId> = plan.segments.iter().map(|segment| segment.id).collect();
-        for run in plan.runs {
-            self.runs.insert(run.id, run.path.iter().map(|&index| ids[index]).collect());
-        }
+        let last = |run: &ceteris_shared::plan::PlannedRun| Some((run.id, *ids.get(*run.path.last()?)?));
+        self.runs.extend(plan.runs.iter().filter_map(last));
+        self.segments.reserve(plan.segments.len());
         let mut children: BTreeMap<SegmentId, Vec<SegmentId>> = BTreeMap::new();
         for segment in &plan.segments {
             if let Some(parent) = segment.parent {
@@ -71,7 +79,7 @@ impl Scheduler {
             let parent = segment.parent.map(|index| ids[index]);
             let record = Segment {
                 experiment,
-                order: Order { submission: self.submissions, position },
+                position,
                 parent,
                 children: children.remove(&segment.id).unwrap_or_default(),
                 work: segment.work,
@@ -88,20 +96,24 @@ impl Scheduler {
             };
             self.segments.insert(segment.id, record);
         }
+        let record = Experiment {
+            submission: self.submissions,
+            cancelled: false,
+            paused: false,
+            sharing,
+            segments: ids.clone(),
+            ready: BTreeSet::new(),
+            live: 0,
+            open: 0,
+            place: None,
+            dataset,
+            external,
+            init,
+            rule,
+            environment: environment.map(Arc::new),
+        };
         self.submissions += 1;
-        self.experiments.insert(
-            experiment,
-            Experiment {
-                cancelled: false,
-                paused: false,
-                segments: ids.clone(),
-                dataset,
-                external,
-                init,
-                rule,
-                environment,
-            },
-        );
+        self.experiments.insert(experiment, record);
         ids
     }
 
@@ -142,7 +154,9 @@ impl Scheduler {
             }
             self.set_state(id, State::Queued { not_before: now }, now, effects);
             if !planted!(RetryLeavesBlocked) {
-                self.unblock_descendants(now, id, effects);
+                if !planted!(RetryLeavesBlocked) {
+                    self.unblock_descendants(now, id, effects);
+                }
             }
         }
     }
@@ -150,6 +164,7 @@ impl Scheduler {
     fn cancel_segment(&mut self, now: Timestamp, id: SegmentId, effects: &mut Effects) {
         let Some(segment) = self.segments.get(&id) else { return };
         match segment.state {
+            State::Queued { .. } if planted!(CancelLeavesQueued) => {}
             State::Queued { .. } if planted!(CancelLeavesQueued) => {}
             State::Waiting { .. } | State::Queued { .. } => {
                 self.set_state(id, State::Done(Outcome::Cancelled), now, effects);
@@ -188,28 +203,35 @@ impl Scheduler {
         }
         let segments = known.segments.clone();
         effects.persist(Change::ExperimentPaused { experiment, since: Some(now) });
+        self.enqueue(experiment);
         for id in segments {
-            match self.segments.get(&id).map(|segment| &segment.state) {
-                Some(State::Queued { .. }) => self.unindex(id),
-                Some(State::Assigned { .. }) => self.stop(now, id, StopReason::Paused, effects),
-                _ => {}
+            if matches!(self.segments.get(&id).map(|segment| &segment.state), Some(State::Assigned { .. })) {
+                self.stop(now, id, StopReason::Paused, effects);
             }
         }
     }
 
-    pub(crate) fn resume(&mut self, now: Timestamp, experiment: ExperimentId, effects: &mut Effects) {
+    pub(crate) fn resume(&mut self, experiment: ExperimentId, effects: &mut Effects) {
         let Some(known) = self.experiments.get_mut(&experiment) else {
             return effects.reject(Rejection::UnknownExperiment { experiment });
         };
         if !std::mem::replace(&mut known.paused, false) {
             return;
         }
-        let segments = known.segments.clone();
         effects.persist(Change::ExperimentPaused { experiment, since: None });
-        for id in segments {
-            if matches!(self.segments.get(&id).map(|segment| &segment.state), Some(State::Queued { .. })) {
-                self.index(id, now);
-            }
+        self.enqueue(experiment);
+    }
+
+    pub(crate) fn share(&mut self, experiment: ExperimentId, sharing: Sharing, effects: &mut Effects) {
+        let Some(known) = self.experiments.get_mut(&experiment) else {
+            return effects.reject(Rejection::UnknownExperiment { experiment });
+        };
+        if known.cancelled || known.open == 0 {
+            return effects.reject(Rejection::ExperimentEnded { experiment });
+        }
+        if std::mem::replace(&mut known.sharing, sharing) != sharing {
+            effects.persist(Change::ExperimentShared { experiment, sharing });
+            self.enqueue(experiment);
         }
     }
 }

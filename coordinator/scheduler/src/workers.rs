@@ -1,6 +1,6 @@
 //! Workers connect, are heard of, and are lost.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ceteris_shared::{
     ids::{Attempt, SegmentId, SessionId, WorkerId},
@@ -19,11 +19,16 @@ impl Scheduler {
     /// A newer connection replaces the worker's older one. What the worker still executes is adopted if it is still
     /// its own, and revoked if not; what it no longer executes has a short time left to be reported about.
     pub(crate) fn connect(&mut self, now: Timestamp, connected: WorkerConnected, effects: &mut Effects) {
-        let WorkerConnected { worker, session, slots, environment, running } = connected;
+        let WorkerConnected { worker, session, slots, slot_memory, environment, running } = connected;
         let slots = slots.min(MAX_SLOTS) as usize;
-        let entry = self.workers.entry(worker).or_default();
-        entry.connection = Some(Connection { session, slots, environment, leaving: false });
+        let environment = Arc::new(environment);
+        let entry = self.worker(worker);
+        entry.connection = Some(Connection { session, slots, environment, slot_memory, leaving: false });
         let held: Vec<SegmentId> = entry.held.iter().copied().collect();
+        self.list_room(worker);
+        if self.drains.contains_key(&worker) {
+            self.tell_drain(worker, effects);
+        }
 
         let running: BTreeSet<Attempt> = running.into_iter().collect();
         for &attempt in &running {
@@ -38,7 +43,7 @@ impl Scheduler {
             };
             if !running.contains(&Attempt { segment: id, number }) {
                 let soon = if planted!(LostBeforeItsTime) { now } else { now.after(self.config.replay) };
-                self.set_lease(id, until.min(soon), now);
+                self.set_lease(id, until.min(soon));
             }
         }
     }
@@ -48,7 +53,7 @@ impl Scheduler {
             Some(State::Stopping { .. }) if planted!(StopNotRepeated) => {}
             Some(State::Stopping { .. }) => self.send(worker, Message::Stop(attempt), effects),
             _ if planted!(AdoptedNotRenewed) => {}
-            _ => self.set_lease(attempt.segment, now.after(self.config.lease), now),
+            _ => self.set_lease(attempt.segment, now.after(self.config.lease)),
         }
     }
 
@@ -58,6 +63,7 @@ impl Scheduler {
             && entry.connection.as_ref().is_some_and(|connection| connection.session == session)
         {
             entry.connection = None;
+            self.list_room(worker);
             self.forget_if_idle(worker);
         }
     }
@@ -78,9 +84,9 @@ impl Scheduler {
                 Ok(State::Stopping { .. }) => {}
                 Ok(_) if planted!(HeartbeatRenewsNothing) => {}
                 Err(Rejection::OtherWorker { .. }) if planted!(HeartbeatRenewsAnyone) => {
-                    self.set_lease(attempt.segment, now.after(self.config.lease), now);
+                    self.set_lease(attempt.segment, now.after(self.config.lease));
                 }
-                Ok(_) => self.set_lease(attempt.segment, now.after(self.config.lease), now),
+                Ok(_) => self.set_lease(attempt.segment, now.after(self.config.lease)),
                 Err(rejection) => self.revoke(worker, attempt, rejection, effects),
             }
         }
@@ -92,6 +98,7 @@ impl Scheduler {
         if let Some(connection) = self.workers.get_mut(&worker).and_then(|worker| worker.connection.as_mut()) {
             connection.leaving |= !asked;
         }
+        self.list_room(worker);
     }
 
     /// Ends what nothing was heard of for too long.
@@ -103,6 +110,7 @@ impl Scheduler {
                 return;
             };
             let attempt = Attempt { segment: id, number: attempt };
+            self.note_failure(now, worker);
             self.end_attempt(now, attempt, AttemptEnd::Lost, effects);
             self.send(worker, Message::Revoke { attempt, reason: Rejection::NotLive { attempt } }, effects);
         }

@@ -1,9 +1,9 @@
 //! How the rest of the coordinator asks the driver for something.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ceteris_proto::fleet::{Progress, Register};
-use ceteris_scheduler::{Explanation, Report, Timestamp};
+use ceteris_scheduler::{Drain, Explanation, Report, Sharing, Timestamp};
 use ceteris_shared::{
     checkpoint::Environment,
     digest::Digest,
@@ -40,6 +40,19 @@ pub(super) enum Command {
         /// Or let it go on.
         pause: bool,
         reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Share {
+        experiment: ExperimentId,
+        change: SharingChange,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    Drain {
+        worker: WorkerId,
+        drain: Option<Drain>,
+        reply: oneshot::Sender<()>,
+    },
+    Drains {
+        reply: oneshot::Sender<BTreeMap<WorkerId, Drain>>,
     },
     Retry {
         experiment: ExperimentId,
@@ -98,6 +111,31 @@ pub struct SubmitRequest {
     pub reused: Option<Reusable>,
 }
 
+/// What of an experiment's sharing is changed; the rest stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharingChange {
+    /// See [`Sharing::priority`].
+    pub priority: Option<i32>,
+    /// See [`Sharing::weight`].
+    pub weight: Option<u32>,
+    /// See [`Sharing::max_concurrent`].
+    pub max_concurrent: Option<Option<u32>>,
+    /// See [`Sharing::device_memory`].
+    pub device_memory: Option<u64>,
+}
+
+impl SharingChange {
+    /// What comes of it.
+    pub fn of(self, before: Sharing) -> Sharing {
+        Sharing {
+            priority: self.priority.unwrap_or(before.priority),
+            weight: self.weight.unwrap_or(before.weight),
+            max_concurrent: self.max_concurrent.unwrap_or(before.max_concurrent),
+            device_memory: self.device_memory.unwrap_or(before.device_memory),
+        }
+    }
+}
+
 /// What became of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submitted {
@@ -139,6 +177,8 @@ pub struct LiveWorker {
     pub heard_at: Timestamp,
     /// What it is executing.
     pub attempts: Vec<LiveAttempt>,
+    /// Until when it is given nothing, because attempts failed on it again and again.
+    pub set_aside_until: Option<Timestamp>,
 }
 
 /// What a worker is executing.
@@ -166,6 +206,8 @@ pub enum Error {
     Unpinned { field: &'static str, what: &'static str },
     #[error("experiment {0} has ended already, so there is nothing to pause")]
     Ended(ExperimentId),
+    #[error("experiment {0} has ended already, so it shares nothing any more")]
+    NothingToShare(ExperimentId),
     #[error(
         "nothing of experiment {0} failed in a way that trying again could mend; what diverged would diverge again, and what was \
          cancelled is submitted again: all that is trained is taken"
@@ -215,6 +257,31 @@ impl Handle {
     /// [`Error::UnknownExperiment`], [`Error::Closed`].
     pub async fn resume(&self, experiment: ExperimentId) -> Result<(), Error> {
         self.ask(|reply| Command::Pause { experiment, pause: false, reply }).await?
+    }
+
+    /// Changes how an experiment shares the fleet. Returns after the commit.
+    ///
+    /// # Errors
+    /// [`Error::UnknownExperiment`], [`Error::NothingToShare`], [`Error::Closed`].
+    pub async fn share(&self, experiment: ExperimentId, change: SharingChange) -> Result<(), Error> {
+        self.ask(|reply| Command::Share { experiment, change, reply }).await?
+    }
+
+    /// Uses a worker that registered once, or some of its slots, no more; with `None` all of it again. Returns after the
+    /// commit.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn drain(&self, worker: WorkerId, drain: Option<Drain>) -> Result<(), Error> {
+        self.ask(|reply| Command::Drain { worker, drain, reply }).await
+    }
+
+    /// What of workers is not to be used, whether or not they are connected.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn drains(&self) -> Result<BTreeMap<WorkerId, Drain>, Error> {
+        self.ask(|reply| Command::Drains { reply }).await
     }
 
     /// Tries again what failed of an experiment. Returns after the commit.

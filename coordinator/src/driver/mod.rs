@@ -1,45 +1,42 @@
-//! The one task that owns the scheduler: take an event, decide, commit, then speak.
+//! The one task that owns the scheduler: take events, decide, commit, then speak.
 //!
-//! Everything else talks to it through a [`Handle`]. It never waits for a peer: a worker whose messages pile up is
-//! disconnected. When a commit fails it ends with the error and the process with it; what was not committed was never
-//! said to anyone, and restoring from the store goes on from there.
+//! Everything else talks to it through a [`Handle`]. What has come in meanwhile is decided one after the other and
+//! committed together, so that a thousand workers do not wait for a thousand syncs of a disk. It never waits for a peer: a
+//! worker whose messages pile up is disconnected. When a commit fails it ends with the error and the process with it; what
+//! was not committed was never said to anyone, and restoring from the store goes on from there.
 
 mod clock;
 mod handle;
 #[cfg(feature = "simulation")]
 mod observer;
+mod pending;
 mod requests;
 mod sessions;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
 };
 
-use ceteris_scheduler::{Config, Effect, Event, Message, Rejection, RestoreError, Scheduler};
-use ceteris_shared::{
-    ids::{ExperimentId, SessionId, WorkerId},
-    planted,
-};
+use ceteris_scheduler::{Config, Event, RestoreError, Scheduler};
+use ceteris_shared::ids::{ExperimentId, WorkerId};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{self, Change, Store};
+use crate::store::{self, Store};
 use handle::Command;
+use pending::Pending;
 use sessions::Session;
 
 pub use clock::Clock;
 #[cfg(feature = "simulation")]
 pub use clock::SimulatedTime;
+pub use handle::{Cancelled, Error, Handle, LiveAttempt, LiveWorker, SharingChange, SubmitRequest, Submitted};
 #[cfg(feature = "simulation")]
 pub use observer::Observer;
-pub use handle::{Cancelled, Error, Handle, LiveAttempt, LiveWorker, SubmitRequest, Submitted};
 pub use requests::Reusable;
 pub(crate) use requests::reusable;
 pub(crate) use sessions::{Close, Outgoing};
@@ -51,6 +48,8 @@ const CHANGES: usize = 1024;
 /// Commands that are taken before looking at the clock again: heartbeats that came while the driver was held up
 /// renew their leases before anything expires.
 const BATCH: u32 = 256;
+/// Changes from which on a commit does not wait for what else there is.
+const MAX_CHANGES: usize = 4096;
 
 /// Why the driver ends.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +79,7 @@ pub struct Driver {
     changes: broadcast::Sender<ExperimentId>,
     sessions: BTreeMap<WorkerId, Session>,
     counters: Arc<Counters>,
+    pending: Pending,
     #[cfg(feature = "simulation")]
     observer: Option<Arc<dyn Observer>>,
 }
@@ -88,15 +88,6 @@ impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").field("sessions", &self.sessions.len()).finish_non_exhaustive()
     }
-}
-
-/// What the scheduler decided, sorted by what is to be done with it.
-#[derive(Debug, Default)]
-struct Decided {
-    changes: Vec<Change>,
-    messages: Vec<(WorkerId, SessionId, Message)>,
-    rejections: Vec<Rejection>,
-    touched: BTreeSet<ExperimentId>,
 }
 
 impl Driver {
@@ -118,6 +109,7 @@ impl Driver {
             changes,
             sessions: BTreeMap::new(),
             counters,
+            pending: Pending::default(),
             #[cfg(feature = "simulation")]
             observer: None,
         };
@@ -141,7 +133,8 @@ impl Driver {
         loop {
             let deadline = self.scheduler.next_deadline();
             if taken >= BATCH && deadline.is_some_and(|deadline| deadline <= self.clock.now()) {
-                self.handle(Event::Tick).await?;
+                self.handle(Event::Tick);
+                self.flush().await?;
                 taken = 0;
                 continue;
             }
@@ -152,81 +145,28 @@ impl Driver {
                     None => return Ok(()),
                     Some(command) => {
                         self.obey(command).await?;
-                        taken += 1;
+                        taken += 1 + self.obey_waiting().await?;
+                        self.flush().await?;
                     }
                 },
                 () = self.clock.sleep_until(deadline) => {
-                    self.handle(Event::Tick).await?;
+                    self.handle(Event::Tick);
+                    self.flush().await?;
                     taken = 0;
                 }
             }
         }
     }
 
-    async fn handle(&mut self, event: Event) -> Result<Vec<Rejection>, store::Error> {
-        let decided = self.decide(event);
-        self.carry_out(Vec::new(), decided).await
-    }
-
-    fn decide(&mut self, event: Event) -> Decided {
-        let mut decided = Decided::default();
-        let now = self.clock.now();
-        #[cfg(feature = "simulation")]
-        let shown = self.observer.is_some().then(|| event.clone());
-        let effects = self.scheduler.handle(now, event);
-        #[cfg(feature = "simulation")]
-        if let (Some(observer), Some(event)) = (&self.observer, &shown) {
-            observer.decided(now, event, &effects, &self.scheduler);
-        }
-        for effect in effects {
-            match effect {
-                Effect::Persist(change) => {
-                    let of_segment = change.segment().and_then(|segment| self.scheduler.experiment_of(segment));
-                    decided.touched.extend(of_segment);
-                    decided.changes.push(Change::Scheduler(change));
-                }
-                Effect::Send { worker, session, message } => decided.messages.push((worker, session, message)),
-                Effect::Reject(rejection) => decided.rejections.push(rejection),
+    /// Obeys what has come in meanwhile, as far as one commit goes; how much it was.
+    async fn obey_waiting(&mut self) -> Result<u32, store::Error> {
+        for taken in 0..BATCH {
+            if self.pending.changes.len() >= MAX_CHANGES {
+                return Ok(taken);
             }
+            let Ok(command) = self.inbox.try_recv() else { return Ok(taken) };
+            self.obey(command).await?;
         }
-        decided
-    }
-
-    /// Commits `before` and what was decided in one transaction; then, and only then, speaks.
-    async fn carry_out(&mut self, before: Vec<Change>, decided: Decided) -> Result<Vec<Rejection>, store::Error> {
-        let Decided { changes, messages, rejections, touched } = decided;
-        let changes: Vec<Change> = before.into_iter().chain(changes).collect();
-        if planted!(SpeaksBeforeCommit) {
-            for (worker, session, message) in messages.clone() {
-                self.deliver(worker, session, Outgoing::Message(sessions::wire(message)));
-            }
-        }
-        if !changes.is_empty()
-            && let Err(error) = self.store.commit(&changes).await
-            && !planted!(GoesOnAfterFailedCommit)
-        {
-            return Err(error);
-        }
-        for rejection in &rejections {
-            self.counters.rejected.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%rejection, "refused");
-        }
-        for (worker, session, message) in messages {
-            if planted!(SpeaksBeforeCommit) {
-                break;
-            }
-            self.deliver(worker, session, Outgoing::Message(sessions::wire(message)));
-        }
-        for experiment in touched {
-            // An error means that nobody is listening.
-            let _ = self.changes.send(experiment);
-        }
-        #[cfg(feature = "simulation")]
-        if let Some(observer) = &self.observer {
-            let connections: Vec<_> =
-                self.sessions.iter().map(|(&worker, session)| (worker, session.register.session)).collect();
-            observer.carried_out(self.clock.now(), &self.scheduler, &connections);
-        }
-        Ok(rejections)
+        Ok(BATCH)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ceteris_scheduler::{Event, Rejection, Reused, Submission};
+use ceteris_scheduler::{Event, Rejection, Reused, Sharing, Submission};
 use ceteris_shared::{
     checkpoint::Environment,
     dataset::Split,
@@ -10,35 +10,49 @@ use ceteris_shared::{
     lineage::LineageKey,
     plan::Plan,
     planted,
-    spec::{EnvironmentRule, ExperimentSpec, Init},
+    spec::{EnvironmentRule, Execution, ExperimentSpec, Init},
     trainer::Scored,
 };
 
 use super::{
     Driver,
-    handle::{Cancelled, Command, Error, LiveAttempt, LiveWorker, SubmitRequest, Submitted},
+    handle::{Cancelled, Command, Error, LiveAttempt, LiveWorker, SharingChange, SubmitRequest, Submitted},
 };
 use crate::store::{self, Change, ExperimentRecord, Store, TrainedEpoch};
 
 impl Driver {
-    /// A reply that nobody waits for any more is not missed.
+    /// Decides, and answers after the next commit.
     pub(super) async fn obey(&mut self, command: Command) -> Result<(), store::Error> {
         match command {
             Command::Submit { request, reply } if planted!(RepliesBeforeCommit) => {
-                let _ = reply.send(Ok(Submitted::New));
-                let _ = self.submit(*request).await?;
-            }
-            Command::Submit { request, reply } => {
                 let _ = reply.send(self.submit(*request).await?);
             }
+            Command::Submit { request, reply } => {
+                let submitted = self.submit(*request).await?;
+                self.answer(reply, submitted);
+            }
             Command::Cancel { experiment, reply } => {
-                let _ = reply.send(self.cancel(experiment).await?);
+                let cancelled = self.cancel(experiment);
+                self.answer(reply, cancelled);
             }
             Command::Pause { experiment, pause, reply } => {
-                let _ = reply.send(self.pause(experiment, pause).await?);
+                let paused = self.pause(experiment, pause);
+                self.answer(reply, paused);
+            }
+            Command::Share { experiment, change, reply } => {
+                let shared = self.share(experiment, change);
+                self.answer(reply, shared);
+            }
+            Command::Drain { worker, drain, reply } => {
+                self.handle(Event::DrainWorker { worker, drain });
+                self.answer(reply, ());
+            }
+            Command::Drains { reply } => {
+                self.answer(reply, self.scheduler.drains().clone());
             }
             Command::Retry { experiment, reply } => {
-                let _ = reply.send(self.retry(experiment).await?);
+                let retried = self.retry(experiment);
+                self.answer(reply, retried);
             }
             Command::Collect { manifests, reply } => {
                 let asked = manifests.clone();
@@ -50,24 +64,26 @@ impl Driver {
                     _ => None,
                 };
                 let collected = decided.changes.iter().filter_map(given_up).collect();
-                self.carry_out(Vec::new(), decided).await?;
-                let _ = reply.send(if planted!(CollectAnswersAll) { asked } else { collected });
+                self.hold(Vec::new(), decided);
+                self.answer(reply, if planted!(CollectAnswersAll) { asked } else { collected });
             }
             Command::Explain { run, reply } => {
                 let explained = self.scheduler.explain_run(self.clock.now(), run);
-                let _ = reply.send(explained.ok_or(Error::UnknownRun(run)));
+                self.answer(reply, explained.ok_or(Error::UnknownRun(run)));
             }
             Command::Workers { reply } => {
-                let _ = reply.send(self.workers());
+                let workers = self.workers();
+                self.answer(reply, workers);
             }
             Command::Connect { register, outbox, closed, reply } => {
                 self.connect(*register, outbox, closed, reply).await?;
             }
-            Command::Disconnect { worker, session } => self.disconnect(worker, session).await?,
-            Command::Heartbeat { worker, session, progress } => self.heartbeat(worker, session, progress).await?,
+            Command::Disconnect { worker, session } => self.disconnect(worker, session),
+            Command::Heartbeat { worker, session, progress } => self.heartbeat(worker, session, progress),
             Command::Report { worker, session, sequence, attempt, report, reply } => {
                 let event = Event::AttemptReported { worker, session, attempt, report: *report };
-                let _ = reply.send(self.report(worker, sequence, event).await?);
+                let stored = self.report(worker, sequence, event);
+                self.answer(reply, stored);
             }
         }
         Ok(())
@@ -75,6 +91,8 @@ impl Driver {
 
     async fn submit(&mut self, request: SubmitRequest) -> Result<Result<Submitted, Error>, store::Error> {
         let experiment = request.experiment;
+        // What is stored is asked below, and so must have everything that is decided.
+        self.flush().await?;
         if self.scheduler.is_cancelled(experiment).is_some() {
             let known = self.store.find_experiment(&experiment.to_string()).await?;
             let same = known.spec == request.spec;
@@ -93,9 +111,12 @@ impl Driver {
             }
         };
         (submission.reused, submission.environment) = (taken.segments, taken.environment);
+        let sharing = submission.sharing;
         let decided = self.decide(Event::ExperimentSubmitted(Box::new(submission)));
-        if let Some(rejection) = decided.rejections.first() {
-            return Ok(Err(Error::Plan(rejection.to_string())));
+        if let Some(rejection) = decided.rejections.first().map(ToString::to_string) {
+            // Others may be given work at the same moment.
+            self.hold(Vec::new(), decided);
+            return Ok(Err(Error::Plan(rejection)));
         }
         let SubmitRequest { experiment: id, spec, source, pins, plan, reused: _ } = request;
         let submitted_at = self.clock.now();
@@ -109,42 +130,50 @@ impl Driver {
             cancelled_at: None,
             paused_at: None,
             environment: None,
+            sharing,
         };
-        self.carry_out(vec![Change::Experiment(Box::new(record))], decided).await?;
+        self.hold(vec![Change::Experiment(Box::new(record))], decided);
         tracing::info!(experiment = %id, "submitted");
         Ok(Ok(Submitted::New))
     }
 
-    async fn cancel(&mut self, experiment: ExperimentId) -> Result<Result<Cancelled, Error>, store::Error> {
+    fn cancel(&mut self, experiment: ExperimentId) -> Result<Cancelled, Error> {
         match self.scheduler.is_cancelled(experiment) {
-            None => return Ok(Err(Error::UnknownExperiment(experiment))),
-            Some(true) => return Ok(Ok(Cancelled::Before)),
+            None => return Err(Error::UnknownExperiment(experiment)),
+            Some(true) => return Ok(Cancelled::Before),
             Some(false) => {}
         }
-        let rejections = self.handle(Event::CancelExperiment(experiment)).await?;
+        let rejections = self.handle(Event::CancelExperiment(experiment));
         let ended = rejections.iter().any(|rejection| matches!(rejection, Rejection::ExperimentEnded { .. }));
-        Ok(Ok(if ended { Cancelled::Ended } else { Cancelled::Now }))
+        Ok(if ended { Cancelled::Ended } else { Cancelled::Now })
     }
 
-    async fn pause(&mut self, experiment: ExperimentId, pause: bool) -> Result<Result<(), Error>, store::Error> {
+    fn pause(&mut self, experiment: ExperimentId, pause: bool) -> Result<(), Error> {
         let event = if pause { Event::PauseExperiment(experiment) } else { Event::ResumeExperiment(experiment) };
-        let rejections = self.handle(event).await?;
+        let rejections = self.handle(event);
         // What is paused has no running segment that would say so.
-        let _ = self.changes.send(experiment);
-        Ok(match rejections.first() {
+        self.touch(experiment);
+        match rejections.first() {
             None => Ok(()),
             Some(Rejection::UnknownExperiment { .. }) => Err(Error::UnknownExperiment(experiment)),
             Some(_) => Err(Error::Ended(experiment)),
-        })
+        }
     }
 
-    async fn retry(&mut self, experiment: ExperimentId) -> Result<Result<(), Error>, store::Error> {
-        let rejections = self.handle(Event::RetryExperiment(experiment)).await?;
-        Ok(match rejections.first() {
+    fn share(&mut self, experiment: ExperimentId, change: SharingChange) -> Result<(), Error> {
+        let before = self.scheduler.sharing(experiment).ok_or(Error::UnknownExperiment(experiment))?;
+        let rejections = self.handle(Event::ShareExperiment { experiment, sharing: change.of(before) });
+        self.touch(experiment);
+        if rejections.is_empty() { Ok(()) } else { Err(Error::NothingToShare(experiment)) }
+    }
+
+    fn retry(&mut self, experiment: ExperimentId) -> Result<(), Error> {
+        let rejections = self.handle(Event::RetryExperiment(experiment));
+        match rejections.first() {
             None => Ok(()),
             Some(Rejection::UnknownExperiment { .. }) => Err(Error::UnknownExperiment(experiment)),
             Some(_) => Err(Error::NothingFailed(experiment)),
-        })
+        }
     }
 
     fn workers(&self) -> Vec<LiveWorker> {
@@ -162,6 +191,7 @@ impl Driver {
                 .held_by(id)
                 .map(|attempt| LiveAttempt { attempt, progress: session.progress.get(&attempt).copied() })
                 .collect(),
+            set_aside_until: self.scheduler.set_aside_until(id),
         };
         let mut workers: Vec<LiveWorker> = self.sessions.iter().map(live).collect();
         workers.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
@@ -206,9 +236,8 @@ pub(crate) async fn reusable(
         plan.reusable(|key, ends| {
             let scored = |epoch: &&TrainedEpoch| !ends || wanted.iter().all(|wanted| epoch.scored.contains(wanted));
             // What was trained in the class may rest on what was not, unless its experiment was bound to it.
-            let there = |epoch: &&TrainedEpoch| {
-                environment.is_none_or(|wanted| epoch.bound && *wanted == epoch.environment)
-            };
+            let there =
+                |epoch: &&TrainedEpoch| environment.is_none_or(|wanted| epoch.bound && *wanted == epoch.environment);
             let mut here = trained.get(&key)?.iter().filter(there);
             let TrainedEpoch { segment, manifest, weights, .. } = here.find(scored)?;
             Some(Reused { source: *segment, manifest: *manifest, weights: *weights })
@@ -256,5 +285,11 @@ fn submission(request: &SubmitRequest) -> Result<Submission, Error> {
         reused: Vec::new(),
         rule: request.spec.controls.environment,
         environment: None,
+        sharing: sharing(&request.spec.execution),
     })
+}
+
+fn sharing(execution: &Execution) -> Sharing {
+    let Execution { priority, weight, max_concurrent, device_memory_bytes, .. } = *execution;
+    Sharing { priority, weight, max_concurrent, device_memory: device_memory_bytes }
 }

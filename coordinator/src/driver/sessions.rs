@@ -70,6 +70,7 @@ impl Driver {
             worker,
             session: id,
             slots: register.slots,
+            slot_memory: register.slot_memory_bytes.unwrap_or(0),
             environment: register.environment.clone(),
             running: register.running.clone(),
         });
@@ -81,15 +82,17 @@ impl Driver {
             older.closed.cancel();
         }
         let decided = self.decide(event);
-        self.carry_out(vec![Change::Worker(record)], decided).await?;
+        self.hold(vec![Change::Worker(record)], decided);
+        // So that the number asked for below is that of everything that was decided.
+        self.flush().await?;
         let last = self.store.last_sequence(worker).await?;
         if reply.send(last).is_err() {
-            self.disconnect(worker, id).await?;
+            self.disconnect(worker, id);
         }
         Ok(())
     }
 
-    pub(super) async fn disconnect(&mut self, worker: WorkerId, session: SessionId) -> Result<(), store::Error> {
+    pub(super) fn disconnect(&mut self, worker: WorkerId, session: SessionId) {
         let mut before = Vec::new();
         let current = |known: &Session| known.register.session == session || planted!(OldDisconnectDropsNew);
         if self.sessions.get(&worker).is_some_and(current) {
@@ -97,15 +100,10 @@ impl Driver {
             tracing::info!(%worker, %session, "worker disconnected");
         }
         let decided = self.decide(Event::WorkerDisconnected { worker, session });
-        self.carry_out(before, decided).await.map(drop)
+        self.hold(before, decided);
     }
 
-    pub(super) async fn heartbeat(
-        &mut self,
-        worker: WorkerId,
-        session: SessionId,
-        progress: Vec<Progress>,
-    ) -> Result<(), store::Error> {
+    pub(super) fn heartbeat(&mut self, worker: WorkerId, session: SessionId, progress: Vec<Progress>) {
         let running: Vec<Attempt> = progress.iter().map(|progress| progress.attempt).collect();
         let mut decided = self.decide(Event::Heartbeat { worker, session, running });
         if let Some(known) = self.sessions.get_mut(&worker)
@@ -116,21 +114,18 @@ impl Driver {
             let segments = known.progress.keys().map(|attempt| attempt.segment);
             decided.touched.extend(segments.filter_map(|segment| self.scheduler.experiment_of(segment)));
         }
-        self.carry_out(Vec::new(), decided).await.map(drop)
+        self.hold(Vec::new(), decided);
     }
 
     /// False when the connection is not the worker's current one: then nothing is stored, and the worker will say it
     /// again on the one that is.
-    pub(super) async fn report(&mut self, worker: WorkerId, sequence: u64, event: Event) -> Result<bool, store::Error> {
+    pub(super) fn report(&mut self, worker: WorkerId, sequence: u64, event: Event) -> bool {
         let decided = self.decide(event);
         let stale = decided.rejections.iter().any(|rejection| matches!(rejection, Rejection::StaleSession { .. }));
         let recorded = !stale || planted!(StaleReportRecorded);
-        let mut before = if recorded { vec![Change::Sequence { worker, sequence }] } else { Vec::new() };
-        if planted!(SequenceAlone) {
-            self.store.commit(&std::mem::take(&mut before)).await?;
-        }
-        self.carry_out(before, decided).await?;
-        Ok(!stale)
+        let before = if recorded { vec![Change::Sequence { worker, sequence }] } else { Vec::new() };
+        self.hold(before, decided);
+        !stale
     }
 
     /// A worker that does not take its messages is disconnected; it will come back and be told what is current.
@@ -156,6 +151,7 @@ pub(super) fn wire(message: Message) -> CoordinatorMessage {
             CoordinatorMessage::Start(Box::new(fleet::StartAttempt { attempt, work, dataset, external, start }))
         }
         Message::Stop(attempt) => CoordinatorMessage::Stop { attempt, now: true },
+        Message::Drain { slots } => CoordinatorMessage::Drain { slots },
         Message::Revoke { attempt, reason } => CoordinatorMessage::Revoke { attempt, reason: reason.to_string() },
     }
 }

@@ -1,9 +1,10 @@
 //! The workers' door: the `Fleet` service of `ceteris/v1/fleet.proto`.
 //!
 //! A stream begins with `Register`, which is checked against what this coordinator is; then its messages are taken in
-//! order, each event stored before the next is read and acknowledged only then. Messages are converted here and nowhere
+//! order, and each event is acknowledged once it is stored, together with all before it. Messages are converted here and nowhere
 //! else; one that means nothing ends the stream with the field's name.
 
+mod observations;
 mod session;
 
 use std::{pin::Pin, sync::Arc, sync::atomic::Ordering, time::Duration};

@@ -16,10 +16,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::Service;
+use super::{
+    Service,
+    observations::{Observations, Stored},
+};
 use crate::{
     driver::{Close, Outgoing},
-    store,
+    store::{self, Observation, Observed},
 };
 
 /// Takes a worker's messages, one after the other.
@@ -29,6 +32,9 @@ pub struct Session {
     id: SessionId,
     /// Sequence number of the last event that is stored.
     last: u64,
+    /// Sequence number of the last event that is stored or on its way.
+    taken: u64,
+    observations: Observations,
     outbox: mpsc::Sender<Outgoing>,
     closed: CancellationToken,
 }
@@ -53,7 +59,8 @@ impl Session {
         closed: CancellationToken,
     ) -> Self {
         let last = if planted!(SessionForgetsLast) { 0 } else { last };
-        Self { service, worker, id, last, outbox, closed }
+        let observations = Observations::new(service.store.clone(), worker);
+        Self { service, worker, id, last, taken: last, observations, outbox, closed }
     }
 
     /// Takes what comes until the stream breaks, or the coordinator ends it.
@@ -73,15 +80,20 @@ impl Session {
         let _ = self.service.driver.disconnect(self.worker, self.id).await;
     }
 
-    async fn take_all(
-        &mut self,
-        inbound: &mut (impl Stream<Item = Result<v1::WorkerMessage, Status>> + Unpin),
-    ) -> End {
+    async fn take_all(&mut self, inbound: &mut (impl Stream<Item = Result<v1::WorkerMessage, Status>> + Unpin)) -> End {
         if let ControlFlow::Break(end) = self.say(CoordinatorMessage::Ack(self.last)).await {
             return end;
         }
         loop {
-            let message = match inbound.next().await {
+            let message = tokio::select! {
+                biased;
+                Some(stored) = self.observations.stored() => match self.observed(stored).await {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(end) => return end,
+                },
+                message = inbound.next(), if self.observations.has_room() => message,
+            };
+            let message = match message {
                 Some(Ok(message)) => message,
                 None => return None,
                 Some(Err(status)) => {
@@ -117,60 +129,67 @@ impl Session {
     /// What was stored before is only acknowledged again.
     async fn event(&mut self, event: Event) -> ControlFlow<End> {
         let Event { sequence, attempt, kind } = event;
-        if sequence > self.last {
-            if sequence != self.last + 1 {
-                tracing::warn!(sequence, last = self.last, "events are missing before this one");
-            }
-            if planted!(AckBeforeStore) {
-                self.say(CoordinatorMessage::Ack(sequence)).await?;
-            }
-            self.store(sequence, attempt, kind).await?;
-            self.last = sequence;
+        if sequence <= self.taken {
+            self.settle().await?;
+            return self.say(CoordinatorMessage::Ack(self.last)).await;
         }
+        if sequence != self.taken + 1 {
+            tracing::warn!(sequence, last = self.taken, "events are missing before this one");
+        }
+        self.taken = sequence;
+        if planted!(AckBeforeStore) {
+            self.say(CoordinatorMessage::Ack(sequence)).await?;
+        }
+        let report = match kind {
+            EventKind::Metrics(points) => return self.observe(sequence, attempt, Observation::Metrics(points)),
+            EventKind::Log(lines) => return self.observe(sequence, attempt, Observation::Log(lines)),
+            EventKind::Started => Report::Started,
+            EventKind::Finished => Report::Finished,
+            EventKind::Stopped => Report::Stopped,
+            EventKind::HandedBack => Report::HandedBack,
+            EventKind::Failed { cause, message } => Report::Failed { cause, message },
+            EventKind::Damaged { checkpoint, message } => Report::Damaged { checkpoint, message },
+            EventKind::StepCommitted(StepCommitted { epoch, step, key, manifest }) => {
+                Report::StepCommitted(CommittedStep { epoch, step, key, manifest })
+            }
+            EventKind::EpochCommitted(epoch) => Report::EpochCommitted(committed(epoch)),
+        };
+        self.settle().await?;
+        self.report(sequence, attempt, report).await?;
+        self.last = sequence;
         self.say(CoordinatorMessage::Ack(self.last + u64::from(planted!(AckOneTooMany)))).await
     }
 
-    async fn store(&mut self, sequence: u64, attempt: Attempt, kind: EventKind) -> ControlFlow<End> {
-        let stored = match kind {
-            EventKind::Metrics(points) => {
-                self.service.store.append_metrics(self.worker, sequence, attempt, &points).await
-            }
-            EventKind::Log(lines) => self.service.store.append_log(self.worker, sequence, attempt, &lines).await,
-            EventKind::Started => return self.report(sequence, attempt, Report::Started).await,
-            EventKind::Finished => return self.report(sequence, attempt, Report::Finished).await,
-            EventKind::Stopped => return self.report(sequence, attempt, Report::Stopped).await,
-            EventKind::Failed { cause, message } => {
-                return self.report(sequence, attempt, Report::Failed { cause, message }).await;
-            }
-            EventKind::Damaged { checkpoint, message } => {
-                return self.report(sequence, attempt, Report::Damaged { checkpoint, message }).await;
-            }
-            EventKind::StepCommitted(StepCommitted { epoch, step, key, manifest }) => {
-                let committed = CommittedStep { epoch, step, key, manifest };
-                return self.report(sequence, attempt, Report::StepCommitted(committed)).await;
-            }
-            EventKind::EpochCommitted(epoch) => {
-                return self.report(sequence, attempt, Report::EpochCommitted(committed(epoch))).await;
-            }
-        };
-        self.appended(attempt, stored).await
+    fn observe(&mut self, sequence: u64, attempt: Attempt, what: Observation) -> ControlFlow<End> {
+        self.observations.add(Observed { sequence, attempt, what });
+        ControlFlow::Continue(())
     }
 
-    async fn appended(&mut self, attempt: Attempt, stored: Result<bool, store::Error>) -> ControlFlow<End> {
-        match stored {
-            Ok(true) => ControlFlow::Continue(()),
-            Ok(false) => {
-                let reason = format!("attempt {attempt} was never this worker's");
-                self.service.count_rejected();
-                tracing::warn!(reason, "refused");
-                self.say(CoordinatorMessage::Revoke { attempt, reason }).await
-            }
-            Err(_) if planted!(UnstoredMetricsAcknowledged) => ControlFlow::Continue(()),
+    /// Waits until all that was observed is stored and acknowledged: what follows rests on it.
+    async fn settle(&mut self) -> ControlFlow<End> {
+        while let Some(stored) = self.observations.stored().await {
+            self.observed(stored).await?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    async fn observed(&mut self, stored: Result<Stored, store::Error>) -> ControlFlow<End> {
+        let Stored { last, refused } = match stored {
+            Ok(stored) => stored,
+            Err(_) if planted!(UnstoredMetricsAcknowledged) => Stored { last: self.taken, refused: Vec::new() },
             Err(error) => {
                 tracing::error!(%error, "what a worker measured cannot be stored");
-                ControlFlow::Break(Some(Close::StoreFailed))
+                return ControlFlow::Break(Some(Close::StoreFailed));
             }
+        };
+        self.last = last;
+        for attempt in refused {
+            let reason = format!("attempt {attempt} was never this worker's");
+            self.service.count_rejected();
+            tracing::warn!(reason, "refused");
+            self.say(CoordinatorMessage::Revoke { attempt, reason }).await?;
         }
+        self.say(CoordinatorMessage::Ack(self.last)).await
     }
 
     async fn report(&mut self, sequence: u64, attempt: Attempt, report: Report) -> ControlFlow<End> {
@@ -181,7 +200,7 @@ impl Session {
         }
     }
 
-    async fn say(&self, message: CoordinatorMessage) -> ControlFlow<End> {
+    async fn say(&mut self, message: CoordinatorMessage) -> ControlFlow<End> {
         match self.outbox.send(Outgoing::Message(message)).await {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(None),

@@ -101,6 +101,7 @@ fn driver_code(error: &driver::Error) -> Code {
         driver::Error::Conflict(_) => Code::AlreadyExists,
         driver::Error::Unpinned { .. }
         | driver::Error::Ended(_)
+        | driver::Error::NothingToShare(_)
         | driver::Error::NothingFailed(_)
         | driver::Error::Plan(_) => Code::InvalidArgument,
     }

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use ceteris_shared::{
     document::{Experiment, ExperimentRow, Experiments, State},
     plan::PlannedRun,
+    spec::check_sharing,
 };
 
 use super::{
     Error, Service, moment,
     view::{self, Known, Now},
 };
-use crate::store::{ExperimentRecord, ExperimentSummary, SeriesQuery};
+use crate::{
+    driver::SharingChange,
+    store::{ExperimentRecord, ExperimentSummary, SeriesQuery},
+};
 
 /// Values of whole epochs; those of single steps would make a document a hundred times as long.
 const SHOWN: [&str; 3] = ["loss", "accuracy", "auc"];
@@ -42,6 +46,15 @@ impl Service {
         } else {
             self.driver.resume(experiment.id).await?
         }
+        self.show(&experiment.id.to_string()).await
+    }
+
+    /// Changes how an experiment shares the fleet.
+    pub(super) async fn share(&self, reference: &str, change: SharingChange) -> Result<Experiment, Error> {
+        let experiment = self.store.find_experiment(reference).await?;
+        let changed = change.of(experiment.sharing);
+        check_sharing(changed.priority, changed.weight, changed.max_concurrent)?;
+        self.driver.share(experiment.id, change).await?;
         self.show(&experiment.id.to_string()).await
     }
 

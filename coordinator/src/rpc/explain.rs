@@ -73,7 +73,11 @@ fn why(why: &Why, names: &HashMap<WorkerId, String>) -> String {
             left.as_secs_f64()
         ),
         Why::Stopping { worker, left, reason } => {
-            let why = if *reason == StopReason::Paused { "paused" } else { "cancelled" };
+            let why = match reason {
+                StopReason::Paused => "paused",
+                StopReason::Cancelled => "cancelled",
+                StopReason::Preempted => "makes room for an experiment of a higher priority",
+            };
             format!("{why}; worker {} has {:.0} s left to stop", name(worker), left.as_secs_f64())
         }
         Why::ParentNotTrained { .. }
@@ -81,6 +85,9 @@ fn why(why: &Why, names: &HashMap<WorkerId, String>) -> String {
         | Why::BackingOff { .. }
         | Why::NoWorker
         | Why::OtherEnvironment { .. }
+        | Why::TooLittleMemory { .. }
+        | Why::NotUsed { .. }
+        | Why::AtMostConcurrent { .. }
         | Why::NoFreeSlot { .. }
         | Why::Ended(_) => why.to_string(),
     }
@@ -89,7 +96,7 @@ fn why(why: &Why, names: &HashMap<WorkerId, String>) -> String {
 fn ended(end: &AttemptEnd) -> String {
     match end {
         AttemptEnd::Finished => "finished".to_owned(),
-        AttemptEnd::Stopped => "stopped, because its worker was shut down or the experiment paused".to_owned(),
+        AttemptEnd::Stopped => "stopped: its worker was shut down or drained, the experiment was paused, or one of a higher priority took the slot".to_owned(),
         AttemptEnd::Failed { message, .. } => format!("failed: {}", sentence(message)),
         AttemptEnd::Lost => "was lost: its worker was not heard of in time".to_owned(),
     }

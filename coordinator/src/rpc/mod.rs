@@ -35,7 +35,7 @@ use ceteris_proto::{
     MAX_MESSAGE_BYTES,
     v1::{self, coordinator_server},
 };
-use ceteris_scheduler::Timestamp;
+use ceteris_scheduler::{Drain, Timestamp};
 use ceteris_shared::{digest::Digest, document::Document, ids::ExperimentId};
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -190,6 +190,14 @@ impl coordinator_server::Coordinator for Service {
         answer(self.retry(reference("experiment", &request.into_inner().experiment)?).await)
     }
 
+    async fn share(&self, request: Request<v1::ShareRequest>) -> Answer<v1::Document> {
+        let v1::ShareRequest { experiment, priority, weight, max_concurrent, device_memory_bytes } =
+            request.into_inner();
+        let max_concurrent = max_concurrent.map(|max| (max > 0).then_some(max));
+        let change = driver::SharingChange { priority, weight, max_concurrent, device_memory: device_memory_bytes };
+        answer(self.share(reference("experiment", &experiment)?, change).await)
+    }
+
     async fn list_experiments(&self, _: Request<v1::ListExperimentsRequest>) -> Answer<v1::Document> {
         answer(self.all_experiments().await)
     }
@@ -256,5 +264,15 @@ impl coordinator_server::Coordinator for Service {
 
     async fn list_workers(&self, _: Request<v1::ListWorkersRequest>) -> Answer<v1::Document> {
         answer(self.all_workers().await)
+    }
+
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Answer<v1::Document> {
+        let v1::DrainRequest { worker, slots, undo } = request.into_inner();
+        let drain = match (undo, slots.is_empty()) {
+            (true, _) => None,
+            (false, true) => Some(Drain::Worker),
+            (false, false) => Some(Drain::Slots(slots.into_iter().collect())),
+        };
+        answer(self.drain(reference("worker", &worker)?, drain).await)
     }
 }

@@ -113,6 +113,13 @@ pub(super) struct Now {
     pub(super) names: HashMap<WorkerId, String>,
 }
 
+/// How it shares the fleet, if that is not what an experiment does that says nothing of it.
+fn sharing(sharing: ceteris_scheduler::Sharing) -> Option<document::Sharing> {
+    let ceteris_scheduler::Sharing { priority, weight, max_concurrent, device_memory } = sharing;
+    let written = document::Sharing { priority, weight, max_concurrent, device_memory_bytes: device_memory };
+    (sharing != ceteris_scheduler::Sharing::default()).then_some(written)
+}
+
 /// The document.
 pub(super) fn experiment(known: &Known, series: &[SeriesPoint], now: &Now) -> Experiment {
     let ExperimentRecord { id, spec, pins, plan, submitted_at, .. } = &known.experiment;
@@ -144,6 +151,7 @@ pub(super) fn experiment(known: &Known, series: &[SeriesPoint], now: &Now) -> Ex
         epochs_reused: known.segments.iter().map(|segment| segment.reused().count() as u64).sum(),
         extends: spec.budget.extends,
         environment: known.experiment.environment.clone(),
+        sharing: sharing(known.experiment.sharing),
         ledger: ledger(known),
         arms: arms.collect(),
         segments: segments(known, now),

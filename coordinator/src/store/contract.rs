@@ -1,10 +1,13 @@
 //! What every store must do, as functions over the trait. Each gets a store of its own, empty.
 
+mod observed;
+pub(crate) mod story;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ceteris_scheduler::{
-    AttemptEnd, Change as Decision, CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Outcome, Report,
-    Reused, SavedEpoch, SavedStep, Scheduler, State, Submission, Timestamp, WorkerConnected,
+    AttemptEnd, Change as Decision, CommittedEpoch, CommittedStep, Config, Drain, Effect, Event, Message, Outcome,
+    Report, Reused, SavedEpoch, SavedStep, Scheduler, Sharing, State, Submission, Timestamp, WorkerConnected,
 };
 use ceteris_shared::{
     checkpoint::Environment,
@@ -19,6 +22,8 @@ use ceteris_shared::{
 use uuid::Uuid;
 
 use super::{Change, DatasetRecord, Error, ExperimentRecord, SeriesQuery, Store, WeightsRecord, What, WorkerRecord};
+
+pub(super) use observed::what_is_observed_is_stored_once_in_any_order;
 
 const SPEC: &str = r#"
 name = "example"
@@ -45,10 +50,21 @@ pub(crate) fn experiment(id: u128, name: &str) -> ExperimentRecord {
     let source = SPEC.to_owned();
     let submitted_at = Timestamp(7);
     let (cancelled_at, paused_at, environment) = (None, None, None);
-    ExperimentRecord { id, spec, source, pins, plan, submitted_at, cancelled_at, paused_at, environment }
+    ExperimentRecord {
+        id,
+        spec,
+        source,
+        pins,
+        plan,
+        submitted_at,
+        cancelled_at,
+        paused_at,
+        environment,
+        sharing: Sharing::default(),
+    }
 }
 
-fn environment() -> Environment {
+pub(crate) fn environment() -> Environment {
     Environment {
         engine: lineage::ENGINE.to_owned(),
         libtorch: "2".to_owned(),
@@ -59,7 +75,7 @@ fn environment() -> Environment {
     }
 }
 
-fn worker() -> WorkerRecord {
+pub(crate) fn worker() -> WorkerRecord {
     WorkerRecord {
         id: WORKER,
         name: "w".to_owned(),
@@ -81,6 +97,7 @@ fn submission(record: &ExperimentRecord) -> Submission {
         reused: Vec::new(),
         rule: record.spec.controls.environment,
         environment: None,
+        sharing: record.sharing,
     }
 }
 
@@ -104,8 +121,14 @@ impl<'a, S: Store> Run<'a, S> {
         let mut run = Self { store, scheduler, session, started: vec![], now: 1000 };
         let before = vec![Change::Worker(worker()), Change::Experiment(Box::new(record.clone()))];
         run.handle(before, Event::ExperimentSubmitted(Box::new(submission))).await;
-        let connected =
-            WorkerConnected { worker: WORKER, session, slots: 1, environment: environment(), running: vec![] };
+        let connected = WorkerConnected {
+            worker: WORKER,
+            session,
+            slots: 1,
+            slot_memory: 0,
+            environment: environment(),
+            running: vec![],
+        };
         run.handle(vec![], Event::WorkerConnected(connected)).await;
         run
     }
@@ -284,6 +307,7 @@ pub(super) async fn every_state_is_stored(store: &impl Store) {
         State::Running { attempt, worker, lease: until, epoch: Epoch(2) },
         State::Stopping { attempt, worker, deadline: until, reason: ceteris_scheduler::StopReason::Cancelled },
         State::Stopping { attempt, worker, deadline: until, reason: ceteris_scheduler::StopReason::Paused },
+        State::Stopping { attempt, worker, deadline: until, reason: ceteris_scheduler::StopReason::Preempted },
         State::Done(Outcome::Completed),
         State::Done(Outcome::Cancelled),
         State::Done(Outcome::Blocked { by: other }),
@@ -319,6 +343,22 @@ pub(super) async fn a_pause_is_stored_until_its_end(store: &impl Store) {
         assert_eq!(store.snapshot().await.expect("it is read").experiments[0].paused, paused);
         assert_eq!(store.find_experiment("example").await.expect("it is there").paused_at.is_some(), paused);
         assert_eq!(store.experiments().await.expect("they are read")[0].paused_at.is_some(), paused);
+    }
+}
+
+pub(super) async fn sharing_and_drains_are_restored(store: &impl Store) {
+    let sharing = Sharing { priority: -3, weight: 7, max_concurrent: Some(2), device_memory: 24_000_000_000 };
+    let record = experiment(1, "example");
+    let mut run = Run::submitting(store, &record, Submission { sharing, ..submission(&record) }).await;
+    let stored = async || store.snapshot().await.expect("it is read");
+    assert_eq!(stored().await.experiments[0].submission.sharing, sharing);
+    let changed = Sharing { max_concurrent: None, ..Sharing::default() };
+    run.handle(vec![], Event::ShareExperiment { experiment: record.id, sharing: changed }).await;
+    assert_eq!(stored().await.experiments[0].submission.sharing, changed);
+    assert_eq!(store.find_experiment("example").await.expect("it is there").sharing, changed);
+    for drain in [Some(Drain::Slots(BTreeSet::from([0, 3]))), Some(Drain::Worker), None] {
+        run.handle(vec![], Event::DrainWorker { worker: WORKER, drain: drain.clone() }).await;
+        assert_eq!(stored().await.drained, drain.map(|drain| (WORKER, drain)).into_iter().collect::<Vec<_>>());
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the coordinator remembers. One trait of domain verbs; each database writes its own SQL behind it.
 //!
 //! Everything that decides what happens next goes through [`Store::commit`], one transaction per event, from the driver
-//! alone. Metrics and log lines never pass the scheduler: sessions append them directly, each batch in one transaction
-//! with the worker's sequence number, so that receiving it twice changes nothing. The rest is reading.
+//! alone. Metrics and log lines never pass the scheduler: sessions append them directly, in one transaction with the
+//! worker's sequence number, so that receiving them twice changes nothing. The rest is reading.
 
 #[cfg(test)]
 pub(crate) mod contract;
@@ -26,10 +26,11 @@ use ceteris_shared::{
 #[cfg(any(test, feature = "simulation"))]
 pub use memory::Memory;
 pub use record::{
-    AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch, References,
-    ReplayedRecord, RunRef, SegmentRecord, SeriesPoint, SeriesQuery, TrainedEpoch, WeightsRecord, WorkerRecord,
+    AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch, Observation,
+    Observed, References, ReplayedRecord, RunRef, SegmentRecord, SeriesPoint, SeriesQuery, TrainedEpoch, WeightsRecord,
+    WorkerRecord,
 };
-pub use sqlite::Sqlite;
+pub use sqlite::{Sqlite, backup};
 
 /// What the coordinator remembers.
 #[async_trait]
@@ -68,6 +69,22 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
         attempt: Attempt,
         lines: &[String],
     ) -> Result<bool, Error>;
+
+    /// Adds what a worker measured and printed, event after event, as [`Self::append_metrics`] and [`Self::append_log`] do;
+    /// durable when it returns. For each event, whether its attempt was ever the worker's.
+    ///
+    /// # Errors
+    /// When one cannot be stored: then those before it may be, none after it is, and the sequence number says so.
+    async fn append(&self, worker: WorkerId, observed: Vec<Observed>) -> Result<Vec<bool>, Error> {
+        let mut known = Vec::with_capacity(observed.len());
+        for Observed { sequence, attempt, what } in observed {
+            known.push(match what {
+                Observation::Metrics(points) => self.append_metrics(worker, sequence, attempt, &points).await?,
+                Observation::Log(lines) => self.append_log(worker, sequence, attempt, &lines).await?,
+            });
+        }
+        Ok(known)
+    }
 
     /// Names a data set. Naming the same one again gives the first record.
     ///
@@ -136,7 +153,7 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
 }
 
 /// Why the store did not do it. Each message names the place, the cause and the way out.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Error {
     #[error("no {what} is called {text:?}; {hint}")]

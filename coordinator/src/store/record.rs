@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ceteris_scheduler::{AttemptEnd, Reused, State, Timestamp};
+use ceteris_scheduler::{AttemptEnd, Reused, Sharing, State, Timestamp};
 use ceteris_shared::{
     checkpoint::Environment,
     dataset::Split,
@@ -53,6 +53,8 @@ pub struct ExperimentRecord {
     pub paused_at: Option<Timestamp>,
     /// The environment class that it is trained in alone, once that is known and if there is one.
     pub environment: Option<Environment>,
+    /// How it shares the fleet with others.
+    pub sharing: Sharing,
 }
 
 /// A line of the list of experiments.
@@ -212,6 +214,36 @@ pub struct SeriesPoint {
     pub attempt: Attempt,
     /// What it measured.
     pub point: MetricPoint,
+}
+
+/// What an execution measured or printed: an event that the scheduler has no part in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// The worker's number of the event.
+    pub sequence: u64,
+    /// Of which execution.
+    pub attempt: Attempt,
+    /// What.
+    pub what: Observation,
+}
+
+/// What was measured or printed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    /// Measured values.
+    Metrics(Vec<MetricPoint>),
+    /// Lines of the log.
+    Log(Vec<String>),
+}
+
+impl Observed {
+    /// About as many bytes as it takes in memory and in the database; never 0.
+    pub fn bytes(&self) -> usize {
+        match &self.what {
+            Observation::Metrics(points) => 64 + 48 * points.len(),
+            Observation::Log(lines) => 64 + lines.iter().map(|line| 32 + line.len()).sum::<usize>(),
+        }
+    }
 }
 
 /// Log lines that came together.

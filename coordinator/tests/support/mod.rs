@@ -174,7 +174,8 @@ impl Worker {
         let store = Blobs::open(&store.display().to_string()).await.expect("it opens").store_id();
         let (id, pace, spool, started) = (self.id, self.pace, self.spool.clone(), self.started.clone());
         self.task = Some(tokio::spawn(async move {
-            let mut agent = Agent { register: register(id, &store), pace, spool, started, tasks: BTreeMap::new() };
+            let mut agent =
+                Agent { register: register(id, &store), pace, spool, started, tasks: BTreeMap::new(), drained: false };
             loop {
                 // Whatever ended the stream, the next one tells.
                 let _ = agent.session(address).await;
@@ -208,6 +209,7 @@ pub fn register(worker: WorkerId, store: &str) -> Register {
         },
         store: store.to_owned(),
         running: vec![],
+        slot_memory_bytes: None,
     }
 }
 
@@ -232,6 +234,7 @@ struct Agent {
     spool: Arc<Mutex<Spool>>,
     started: Arc<Mutex<Vec<StartAttempt>>>,
     tasks: BTreeMap<Attempt, Task>,
+    drained: bool,
 }
 
 impl Agent {
@@ -280,6 +283,7 @@ impl Agent {
             CoordinatorMessage::Revoke { attempt, .. } => {
                 self.tasks.remove(&attempt);
             }
+            CoordinatorMessage::Drain { slots } => self.drained = !slots.is_empty(),
             CoordinatorMessage::Ack(sequence) => {
                 self.spool
                     .lock()
@@ -299,6 +303,7 @@ impl Agent {
                 attempt,
                 match next {
                     _ if task.stop => EventKind::Stopped,
+                    Some(_) if self.drained && task.started && !task.measured => EventKind::HandedBack,
                     _ if !task.started => {
                         task.started = true;
                         EventKind::Started
@@ -336,7 +341,7 @@ impl Agent {
         let mut spool = self.spool.lock().expect("no panic");
         let mut events = Vec::new();
         for (attempt, kind) in said {
-            if matches!(kind, EventKind::Finished | EventKind::Stopped) {
+            if matches!(kind, EventKind::Finished | EventKind::Stopped | EventKind::HandedBack) {
                 self.tasks.remove(&attempt);
             }
             spool.last += 1;

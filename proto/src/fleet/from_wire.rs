@@ -10,8 +10,8 @@ use ceteris_shared::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    CoordinatorMessage, EpochCommitted, Error, Event, EventKind, MAX_ENTRIES, MAX_TEXT, Progress, Register, Start,
-    StartAttempt, StepCommitted, WorkerMessage,
+    CoordinatorMessage, EpochCommitted, Error, Event, EventKind, MAX_ENTRIES, MAX_MEMORY_BYTES, MAX_TEXT, Progress,
+    Register, Start, StartAttempt, StepCommitted, WorkerMessage,
 };
 use crate::v1;
 
@@ -62,6 +62,14 @@ fn attempt(field: &'static str, attempt: Option<v1::Attempt>) -> Result<Attempt>
     Ok(Attempt { segment: parsed(field, &attempt.segment)?, number: attempt.number })
 }
 
+/// None for 0, which is what a worker says that does not know.
+fn memory(field: &'static str, bytes: u64) -> Result<Option<u64>> {
+    if bytes > MAX_MEMORY_BYTES {
+        return refuse(field, format!("is {bytes}, more than any machine has"));
+    }
+    Ok(Some(bytes).filter(|bytes| *bytes > 0))
+}
+
 impl TryFrom<v1::WorkerMessage> for WorkerMessage {
     type Error = Error;
 
@@ -108,6 +116,7 @@ impl TryFrom<v1::Register> for Register {
             environment: required("register.environment", register.environment)?.try_into()?,
             store: bounded("register.store", register.store)?,
             running: all("register.running", register.running, |running| attempt("register.running", Some(running)))?,
+            slot_memory_bytes: memory("register.slot_memory_bytes", register.slot_memory_bytes)?,
         })
     }
 }
@@ -143,6 +152,7 @@ impl TryFrom<v1::CoordinatorMessage> for CoordinatorMessage {
                 reason: bounded("revoke.reason", revoke.reason)?,
             },
             Message::Ack(ack) => Self::Ack(ack.sequence),
+            Message::Drain(drain) => Self::Drain { slots: drain.slots },
         })
     }
 }
@@ -201,6 +211,7 @@ fn ended_kind(ended: v1::AttemptEnded) -> Result<EventKind> {
     Ok(match required("ended.outcome", ended.outcome)? {
         Outcome::Finished(_) => EventKind::Finished,
         Outcome::Stopped(_) => EventKind::Stopped,
+        Outcome::HandedBack(_) => EventKind::HandedBack,
         Outcome::Failed(failed) => EventKind::Failed {
             cause: named("failed.cause", failed.cause)?,
             message: bounded("failed.message", failed.message)?,

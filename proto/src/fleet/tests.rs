@@ -125,6 +125,7 @@ fn to_worker() -> Vec<CoordinatorMessage> {
     let others = [
         CoordinatorMessage::Welcome { lease: Duration::from_secs(30), heartbeat: Duration::from_millis(2500) },
         CoordinatorMessage::Stop { attempt: attempt(), now: true },
+        CoordinatorMessage::Drain { slots: vec![0, 3] },
         CoordinatorMessage::Revoke { attempt: attempt(), reason: "its lease ended".to_owned() },
         CoordinatorMessage::Ack(9),
     ];
@@ -150,6 +151,7 @@ fn to_coordinator() -> Vec<WorkerMessage> {
         environment,
         store: "store".to_owned(),
         running: vec![attempt()],
+        slot_memory_bytes: Some(80 << 30),
     };
     let progress = Progress { attempt: attempt(), epoch: Epoch(2), step: 5, steps: 9, loss: None };
     let committed = EpochCommitted {
@@ -172,6 +174,7 @@ fn to_coordinator() -> Vec<WorkerMessage> {
         EventKind::EpochCommitted(committed),
         EventKind::Finished,
         EventKind::Stopped,
+        EventKind::HandedBack,
         EventKind::Failed { cause: FailureCause::Diverged, message: "the loss is infinite".to_owned() },
         EventKind::Damaged { checkpoint: Digest::of(b"manifest"), message: "a part is gone".to_owned() },
         EventKind::Log(vec!["a line".to_owned()]),
@@ -219,6 +222,18 @@ fn refusals_name_the_field() {
     assert_eq!(refused(|wire| wire.work.as_mut().unwrap().batch_size = 0), "work.batch_size");
     assert_eq!(refused(|wire| wire.work.as_mut().unwrap().epochs.swap(0, 1)), "work.epochs");
     assert_eq!(refused(|wire| wire.work.as_mut().unwrap().epochs.clear()), "work.epochs");
+}
+
+#[test]
+fn a_workers_memory_may_be_unknown_and_not_beyond_measure() {
+    let WorkerMessage::Register(register) = to_coordinator().remove(0) else { panic!("the first message registers") };
+    let read = |slot_memory_bytes| {
+        Register::try_from(v1::Register { slot_memory_bytes, ..register.clone().into() })
+            .map(|register| register.slot_memory_bytes)
+    };
+    assert_eq!(read(0), Ok(None), "as an older worker's message reads");
+    assert_eq!(read(MAX_MEMORY_BYTES), Ok(Some(MAX_MEMORY_BYTES)));
+    assert_eq!(read(MAX_MEMORY_BYTES + 1).expect_err("no machine has it").field, "register.slot_memory_bytes");
 }
 
 #[test]

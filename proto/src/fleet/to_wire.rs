@@ -58,6 +58,7 @@ impl From<Register> for v1::Register {
             environment: Some(register.environment.into()),
             store: register.store,
             running: register.running.into_iter().map(Into::into).collect(),
+            slot_memory_bytes: register.slot_memory_bytes.unwrap_or(0),
         }
     }
 }
@@ -91,6 +92,7 @@ impl From<CoordinatorMessage> for v1::CoordinatorMessage {
                 Message::Revoke(v1::Revoke { attempt: Some(attempt.into()), reason })
             }
             CoordinatorMessage::Ack(sequence) => Message::Ack(v1::Ack { sequence }),
+            CoordinatorMessage::Drain { slots } => Message::Drain(v1::DrainSlots { slots }),
         };
         Self { message: Some(message) }
     }
@@ -138,6 +140,7 @@ impl From<Event> for v1::Event {
             EventKind::EpochCommitted(committed) => Wire::EpochCommitted(committed.into()),
             EventKind::Finished => ended(Outcome::Finished(v1::attempt_ended::Finished {})),
             EventKind::Stopped => ended(Outcome::Stopped(v1::attempt_ended::Stopped {})),
+            EventKind::HandedBack => ended(Outcome::HandedBack(v1::attempt_ended::HandedBack {})),
             EventKind::Failed { cause, message } => {
                 ended(Outcome::Failed(v1::attempt_ended::Failed { cause: name(&cause), message }))
             }

@@ -41,6 +41,12 @@ pub struct Worker {
     pub environment: Environment,
     /// When it was last heard of.
     pub last_seen: Timestamp,
+    /// Slots that are not to be used, from 0; all of them where the whole worker is drained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drained_slots: Vec<u32>,
+    /// Until when it is given nothing, because one attempt after the other failed on it; absent where that is not so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_aside_until: Option<Timestamp>,
 }
 
 /// Whether a worker can be reached.

@@ -123,12 +123,28 @@ pub struct Experiment {
     /// The environment class that it is trained in alone; null before its first attempt, and where any will do.
     #[serde(default)]
     pub environment: Option<Environment>,
+    /// How it shares the fleet with others, where anything was said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Sharing>,
     /// What all of it cost.
     pub ledger: Ledger,
     /// All arms, in the order of the spec.
     pub arms: Vec<ExperimentArm>,
     /// All segments, parents before children.
     pub segments: Vec<SegmentRow>,
+}
+
+/// How an experiment shares the fleet. No result depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sharing {
+    /// What has a higher one goes first.
+    pub priority: i32,
+    /// Its part of the slots, beside that of others of its priority.
+    pub weight: u32,
+    /// Most of its segments that are trained at once; null: as many as there are slots.
+    pub max_concurrent: Option<u32>,
+    /// Bytes of memory that a device must have; 0: any will do.
+    pub device_memory_bytes: u64,
 }
 
 /// A name and what it stands for.

@@ -35,7 +35,7 @@ pub use difference::{Difference, Pair, Uncertainty};
 pub use evidence::{Evidence, EvidenceEpoch, EvidenceRun};
 pub use experiment::{
     Experiment, ExperimentArm, ExperimentRow, Experiments, Failure, Ledger, Live, NamedDigest, Run, RunSpent,
-    SegmentRow, SegmentState, SeriesPoint, State, standing,
+    SegmentRow, SegmentState, SeriesPoint, Sharing, State, standing,
 };
 pub use models::{
     BootstrapInterval, DelongTest, McnemarTest, Model, ModelContrast, ModelDifference, ModelSeed, ModelSummary, Models,

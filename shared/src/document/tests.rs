@@ -157,6 +157,7 @@ fn experiment() -> Experiment {
         epochs_reused: 0,
         extends: None,
         environment: Some(environment()),
+        sharing: None,
         ledger: Ledger {
             charged: RunSpent { epochs: 3, steps: 189, samples: 6000, seconds: 125.1 },
             trained: RunSpent { epochs: 2, steps: 126, samples: 4000, seconds: 83.4 },
@@ -242,6 +243,8 @@ fn workers() -> Workers {
             version: "0.1.0".to_owned(),
             environment: environment(),
             last_seen: Timestamp(SUBMITTED.0 + 95_250),
+            drained_slots: vec![1],
+            set_aside_until: None,
         }],
     }
 }

@@ -123,6 +123,18 @@ pub struct Execution {
     /// every epoch of its own.
     #[serde(default = "yes", skip_serializing_if = "bool::clone")]
     pub share: bool,
+    /// What has a higher one goes first, and takes slots from what has a lower one when that has committed its epoch.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    /// Among experiments of one priority, slots are shared in proportion to these.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: u32,
+    /// Most segments of the experiment that are trained at once; absent: as many as there are slots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent: Option<u32>,
+    /// Bytes of memory that a device must have; 0: any will do.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub device_memory_bytes: u64,
     /// The run that is trained again to see that it comes out the same; `ceteris verify` writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verifies: Option<RunId>,
@@ -132,9 +144,29 @@ fn yes() -> bool {
     true
 }
 
+fn one() -> u32 {
+    1
+}
+
+fn is_one(value: &u32) -> bool {
+    *value == 1
+}
+
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Default for Execution {
     fn default() -> Self {
-        Self { checkpoint_every_steps: None, share: true, verifies: None }
+        Self {
+            checkpoint_every_steps: None,
+            share: true,
+            priority: 0,
+            weight: 1,
+            max_concurrent: None,
+            device_memory_bytes: 0,
+            verifies: None,
+        }
     }
 }
 

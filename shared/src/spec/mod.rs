@@ -35,7 +35,7 @@ pub use schedule::Schedule;
 pub use settings::{Arm, Controls, EnvironmentRule, Grid, Memory, Overrides, Precision, Stage};
 pub use sizes::{Sizes, TooSmall, check_sizes};
 pub use trainable::Trainable;
-pub use validate::{name as validate_name, validate};
+pub use validate::{check_sharing, name as validate_name, validate};
 
 /// Most runs that one experiment may have.
 pub const MAX_RUNS: usize = 100_000;

@@ -34,6 +34,7 @@ pub fn validate(spec: &ExperimentSpec) -> Result<(), Error> {
             "0 is no number of steps; write 1 or more, or leave it out",
         );
     }
+    check_sharing(spec.execution.priority, spec.execution.weight, spec.execution.max_concurrent)?;
     if spec.keep.is_some_and(|keep| keep.best == 0 && keep.last == 0) {
         return invalid(
             "keep",
@@ -49,6 +50,24 @@ pub fn validate(spec: &ExperimentSpec) -> Result<(), Error> {
     grid(spec)?;
     resolve(spec).iter().try_for_each(resolved)?;
     compare(spec)
+}
+
+/// Checks how an experiment shares the fleet.
+///
+/// # Errors
+/// What is out of range, by its name in a spec.
+pub fn check_sharing(priority: i32, weight: u32, max_concurrent: Option<u32>) -> Result<(), Error> {
+    if !(-1000..=1000).contains(&priority) {
+        return invalid("execution.priority", format!("{priority} is not between -1000 and 1000"));
+    }
+    range("execution.weight", weight, 1, 1000)?;
+    if max_concurrent == Some(0) {
+        return invalid(
+            "execution.max_concurrent",
+            "with 0 nothing would ever be trained; write 1 or more, or `ceteris pause` the experiment",
+        );
+    }
+    Ok(())
 }
 
 impl Seeds {

@@ -26,8 +26,8 @@ const QUEUE: usize = 2;
 pub struct Execution {
     pub start: StartAttempt,
     pub wish: watch::Receiver<Wish>,
-    /// It has a slot.
-    pub begun: bool,
+    /// The slot that it has.
+    pub slot: Option<usize>,
     /// It trains.
     pub training: bool,
     /// It ends soon, whatever else it was to do.
@@ -49,7 +49,7 @@ impl Execution {
         Self {
             start,
             wish,
-            begun: false,
+            slot: None,
             training: false,
             halting: false,
             weights: Digest([0; 32]),
@@ -137,6 +137,13 @@ impl Execution {
             predictions.extend(external.map(|(name, digest)| (Scored::External(name.clone()), *digest)));
         }
         let spent = Spent { steps: 8, samples: 256, seconds: 2.5 };
-        Some(EventKind::EpochCommitted(EpochCommitted { epoch, key, manifest, predictions, spent, weights: Some(weights) }))
+        Some(EventKind::EpochCommitted(EpochCommitted {
+            epoch,
+            key,
+            manifest,
+            predictions,
+            spent,
+            weights: Some(weights),
+        }))
     }
 }

@@ -13,7 +13,7 @@ use ceteris_shared::{
     trainer::FailureCause,
 };
 use ceteris_worker::{
-    attempts::{Attempts, Wish},
+    attempts::{Attempts, Take, Wish},
     session::protocol::{Heard, Listener, Next, Speaker, decode, encode},
     spool::Spool,
 };
@@ -220,6 +220,7 @@ impl Machine {
             slots: self.slots,
             environment: self.environment.clone(),
             store: STORE.to_owned(),
+            slot_memory_bytes: Some(8 << 30),
             running,
         };
         agent.link = Link::Opening { connection, listener: Listener::default() };
@@ -302,7 +303,9 @@ impl Machine {
             Down::Message(message) => message,
         };
         let Ok(message) = CoordinatorMessage::try_from(message) else {
-            return scene.oracle.report("the coordinator says what means something", format!("to machine {}", self.index));
+            return scene
+                .oracle
+                .report("the coordinator says what means something", format!("to machine {}", self.index));
         };
         if let CoordinatorMessage::Revoke { attempt, .. } = &message {
             agent.revoked.entry(*attempt).or_insert(scene.now);
@@ -315,6 +318,11 @@ impl Machine {
                 self.speak(scene);
             }
             Heard::Start(start) => self.start(scene, *start),
+            Heard::Drain(slots) => {
+                scene.line(format_args!("machine {} uses slots {slots:?} no longer", self.index));
+                agent.attempts.drain(slots.iter().map(|slot| *slot as usize).collect());
+                self.fill_slots(scene);
+            }
             Heard::Wish { attempt, wish, reason } => {
                 scene.line(format_args!("machine {} hears {wish:?} for {attempt}: {reason}", self.index));
                 agent.attempts.wish(attempt, wish.clone());
@@ -327,7 +335,8 @@ impl Machine {
                 }
                 let (first, taken) = (agent.spool.first(), scene.oracle.taken(self.id));
                 if first > taken + 1 {
-                    let detail = format!("machine {} forgot up to event {}, and {taken} is stored", self.index, first - 1);
+                    let detail =
+                        format!("machine {} forgot up to event {}, and {taken} is stored", self.index, first - 1);
                     scene.oracle.report("nothing is forgotten that is not stored", detail);
                 }
                 self.speak(scene);
@@ -364,7 +373,7 @@ impl Machine {
         }
         // Who asked about it before its time was told that it is not live.
         agent.revoked.remove(&attempt);
-        let Some(wish) = agent.attempts.take(attempt) else { return };
+        let Take::New(wish) = agent.attempts.take(attempt) else { return };
         if agent.work.len() >= self.slots as usize * PER_SLOT {
             agent.attempts.end(attempt);
             let message = "all slots of this worker are taken".to_owned();
@@ -374,19 +383,31 @@ impl Machine {
         self.fill_slots(scene);
     }
 
-    /// Begins what waits, as far as there are slots.
+    /// Begins what waits, as far as there are slots that may be used; where none may, it is handed back.
     fn fill_slots(&mut self, scene: &mut Scene) {
         let Some(agent) = &mut self.agent else { return };
-        let busy = agent.work.values().filter(|execution| execution.begun).count();
-        let waiting = agent.work.values_mut().filter(|execution| !execution.begun && !execution.halting);
-        let mut begun = Vec::new();
-        for execution in waiting.take((self.slots as usize).saturating_sub(busy)) {
-            execution.begun = true;
-            begun.push(execution.start.attempt);
+        let usable: Vec<usize> = (0..self.slots as usize).filter(|slot| !agent.attempts.is_drained(*slot)).collect();
+        let taken: Vec<usize> = agent.work.values().filter_map(|execution| execution.slot).collect();
+        let mut free = usable.iter().filter(|slot| !taken.contains(slot));
+        let waiting = agent.work.values_mut().filter(|execution| execution.slot.is_none() && !execution.halting);
+        let (mut begun, mut back) = (Vec::new(), Vec::new());
+        for execution in waiting {
+            if let Some(&slot) = free.next() {
+                execution.slot = Some(slot);
+                begun.push((execution.start.attempt, slot));
+            } else if usable.is_empty() {
+                back.push(execution.start.attempt);
+            }
         }
-        for attempt in begun {
-            let wait = self.lasts(scene.random.between(100, 3000));
-            scene.after(wait, self.task(Task::Execution(attempt, Step::Prepared)));
+        for (attempt, slot) in begun {
+            agent.attempts.place(attempt, slot);
+            let wait = scene.random.between(100, 3000) * 1000 / self.rate;
+            let (machine, generation) = (self.index, self.generation);
+            let what = Task::Execution(attempt, Step::Prepared);
+            scene.after(wait, Happening::Agent { machine, generation, what });
+        }
+        for attempt in back {
+            self.end(scene, attempt, Some(EventKind::HandedBack));
         }
     }
 
@@ -489,6 +510,10 @@ impl Machine {
         match begun {
             Ok(weights) => {
                 (execution.weights, execution.training) = (weights, true);
+                let drained = execution.wished() == Wish::StopAfterEpoch;
+                if drained {
+                    return self.end(scene, attempt, Some(EventKind::HandedBack));
+                }
                 self.append(scene, attempt, EventKind::Started);
                 self.train(scene, attempt);
             }
@@ -507,7 +532,8 @@ impl Machine {
     fn train(&mut self, scene: &mut Scene, attempt: Attempt) {
         let Some(execution) = self.agent.as_mut().and_then(|agent| agent.work.get_mut(&attempt)) else { return };
         let (index, steps) = (execution.next, execution.start.work.checkpoint_every_steps.is_some());
-        let lasts = self.lasts(if scene.calm { scene.random.between(500, 2000) } else { scene.random.wait(8000) + 500 });
+        let lasts =
+            self.lasts(if scene.calm { scene.random.between(500, 2000) } else { scene.random.wait(8000) + 500 });
         if steps && scene.random.per_mille(700) {
             let within = scene.random.below(lasts);
             scene.after(within, self.task(Task::Execution(attempt, Step::Stepped(index))));
@@ -572,7 +598,7 @@ impl Machine {
         } else if all {
             return self.end(scene, attempt, Some(EventKind::Finished));
         } else if between_epochs && self.is_idle(attempt) {
-            return self.end(scene, attempt, Some(EventKind::Stopped));
+            return self.end(scene, attempt, Some(EventKind::HandedBack));
         }
         if resumes {
             self.train(scene, attempt);

@@ -60,7 +60,8 @@ struct Sums {
 
 impl Sums {
     fn add(&mut self, other: &Self) {
-        let Self { seeds, seconds, violations, differing, repeated, events, lives, attempts, epochs, simulated } = other;
+        let Self { seeds, seconds, violations, differing, repeated, events, lives, attempts, epochs, simulated } =
+            other;
         self.seeds += seeds;
         self.seconds += seconds;
         self.violations += violations;
@@ -154,7 +155,9 @@ fn side_by_side(seeds: Vec<u64>, threads: u64) -> Vec<Outcome> {
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                while let Some(&seed) = usize::try_from(next.fetch_add(1, Ordering::SeqCst)).ok().and_then(|at| seeds.get(at)) {
+                while let Some(&seed) =
+                    usize::try_from(next.fetch_add(1, Ordering::SeqCst)).ok().and_then(|at| seeds.get(at))
+                {
                     let outcome = run(seed, false);
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
                 }

@@ -47,7 +47,8 @@ impl Objects {
     /// Stores a checkpoint; returns its manifest's digest.
     pub fn store(&mut self, attempt: Attempt, checkpoint: Checkpoint) -> Digest {
         let Checkpoint { epoch, step, key, weights, .. } = &checkpoint;
-        let manifest = Digest::of(format!("{}#{} {epoch} {step:?} {key} {weights}", attempt.segment, attempt.number).as_bytes());
+        let manifest =
+            Digest::of(format!("{}#{} {epoch} {step:?} {key} {weights}", attempt.segment, attempt.number).as_bytes());
         self.lost.remove(&manifest);
         self.checkpoints.insert(manifest, checkpoint);
         manifest
@@ -55,7 +56,8 @@ impl Objects {
 
     /// Damages one of the checkpoints that are whole; none where there is none.
     pub fn damage(&mut self, pick: impl FnOnce(usize) -> usize) -> Option<Digest> {
-        let whole: Vec<Digest> = self.checkpoints.keys().filter(|manifest| !self.lost.contains(manifest)).copied().collect();
+        let whole: Vec<Digest> =
+            self.checkpoints.keys().filter(|manifest| !self.lost.contains(manifest)).copied().collect();
         let manifest = *whole.get(pick(whole.len()))?;
         self.lost.insert(manifest);
         Some(manifest)
@@ -80,7 +82,10 @@ impl Objects {
             return if work.start() == Epoch(0) {
                 Ok(initial(start))
             } else {
-                Err(Unusable::Wrong(format!("work that begins after epoch {} starts from initial weights", work.start())))
+                Err(Unusable::Wrong(format!(
+                    "work that begins after epoch {} starts from initial weights",
+                    work.start()
+                )))
             };
         };
         let Some(checkpoint) = self.checkpoints.get(manifest).filter(|_| !self.lost.contains(manifest)) else {

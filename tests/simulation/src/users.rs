@@ -2,8 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ceteris_coordinator::driver::{Cancelled, Error, Handle, SubmitRequest, Submitted};
-use ceteris_shared::{digest::Digest, ids::ExperimentId};
+use ceteris_coordinator::driver::{Cancelled, Error, Handle, SharingChange, SubmitRequest, Submitted};
+use ceteris_scheduler::Drain;
+use ceteris_shared::{
+    digest::Digest,
+    ids::{ExperimentId, WorkerId},
+};
 
 use crate::oracle::Oracle;
 
@@ -18,6 +22,8 @@ pub enum Ask {
     Resume(ExperimentId),
     Retry(ExperimentId),
     Collect(Vec<Digest>),
+    Share(ExperimentId, SharingChange),
+    Drain(WorkerId, Option<Drain>),
 }
 
 /// What came back.
@@ -30,6 +36,8 @@ pub enum Answer {
     Resumed(ExperimentId, Result<(), Error>),
     Retried(Result<(), Error>),
     Collected(Result<Vec<Digest>, Error>),
+    Shared(Result<(), Error>),
+    Drained(Result<(), Error>),
 }
 
 /// Answers until the world reads them; clones are the same list.
@@ -53,6 +61,8 @@ impl Answers {
             Ask::Pause(id) => Answer::Paused(id, handle.pause(id).await),
             Ask::Resume(id) => Answer::Resumed(id, handle.resume(id).await),
             Ask::Retry(id) => Answer::Retried(handle.retry(id).await),
+            Ask::Share(id, change) => Answer::Shared(handle.share(id, change).await),
+            Ask::Drain(worker, drain) => Answer::Drained(handle.drain(worker, drain).await),
             Ask::Collect(manifests) => Answer::Collected(handle.collect(manifests).await),
         };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
@@ -70,7 +80,12 @@ impl Answer {
             Self::Resumed(id, Ok(())) => oracle.experiment(*id).is_none_or(|e| e.1),
             Self::Collected(Ok(given)) => given.iter().any(|manifest| !oracle.is_collected(manifest)),
             Self::Submitted(_, Err(Error::Conflict(_) | Error::Plan(_) | Error::Unpinned { .. })) => true,
-            Self::Retried(Err(error)) => !matches!(error, Error::UnknownExperiment(_) | Error::NothingFailed(_) | Error::Closed),
+            Self::Drained(Err(error)) | Self::Shared(Err(error)) => {
+                !matches!(error, Error::UnknownExperiment(_) | Error::NothingToShare(_) | Error::Closed)
+            }
+            Self::Retried(Err(error)) => {
+                !matches!(error, Error::UnknownExperiment(_) | Error::NothingFailed(_) | Error::Closed)
+            }
             _ => false,
         };
         if broken {

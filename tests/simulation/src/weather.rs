@@ -8,7 +8,7 @@ pub struct Weather {
     /// Mean milliseconds between two faults.
     pub every: u64,
     /// Weights of the kinds of faults, in the order of [`Fault::ALL`].
-    weights: Vec<u64>,
+    pub weights: Vec<u64>,
     /// Of a thousand commits: refused.
     pub refused: u64,
     /// Of a thousand commits: made, and reported as failed.

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ceteris_coordinator::driver::SharingChange;
 use ceteris_proto::{
     fleet::{EpochCommitted, EventKind, Progress, StepCommitted, WorkerMessage},
     v1,
 };
-use ceteris_scheduler::{Config, Timestamp};
+use ceteris_scheduler::{Config, Drain, Timestamp};
 use ceteris_shared::{
     checkpoint::Environment,
     dataset::Split,
@@ -69,7 +70,9 @@ impl Setting {
         let count = random.between(classes, 6);
         let number = |value: u64| u32::try_from(value).unwrap_or(1);
         let machines = (0..count)
-            .map(|index| (number(random.between(1, 3)), number(if index < classes { index } else { random.below(classes) })))
+            .map(|index| {
+                (number(random.between(1, 3)), number(if index < classes { index } else { random.below(classes) }))
+            })
             .collect();
         let experiments = (0..random.between(1, 4))
             .map(|_| (random.index(experiments::VARIANTS), random.below(weather.until / 2)))
@@ -121,6 +124,8 @@ pub struct World {
     /// The life that a user waits for an answer of.
     asked: Option<u64>,
     next_life: bool,
+    /// So many machines are used again, once it is calm.
+    undrained: usize,
 }
 
 impl World {
@@ -169,6 +174,7 @@ impl World {
             answers: Answers::default(),
             asked: None,
             next_life: true,
+            undrained: 0,
         }
     }
 
@@ -277,11 +283,13 @@ impl World {
                 let late = if self.scene.random.per_mille(200) { 20_000 } else { 0 };
                 let open = &mut self.scene.connections[connection];
                 open.down_until = open.down_until.max(self.scene.now) + late;
-                self.scene.send_down(connection, crate::network::Down::End(Status::unavailable("the connection broke")));
+                self.scene
+                    .send_down(connection, crate::network::Down::End(Status::unavailable("the connection broke")));
             }
         }
         if self.lives.is_empty() {
-            let away = if self.scene.calm { 500 } else { self.scene.random.between(self.setting.away.0, self.setting.away.1) };
+            let away =
+                if self.scene.calm { 500 } else { self.scene.random.between(self.setting.away.0, self.setting.away.1) };
             self.restart_after(away);
         }
     }
@@ -363,6 +371,9 @@ impl World {
             self.asked = None;
             self.scene.line(format_args!("users are told {answer:?}"));
             answer.check(&self.scene.oracle);
+            if self.scene.calm && matches!(answer, crate::users::Answer::Drained(Ok(()))) {
+                self.undrained += 1;
+            }
             if let crate::users::Answer::Collected(Ok(given)) = &answer {
                 given.iter().for_each(|manifest| self.scene.objects.collect(*manifest));
             }
@@ -427,9 +438,13 @@ impl World {
     // Users.
 
     fn ask(&mut self, what: Ask) {
-        let Some((handle, number)) = self.leader().and_then(|life| Some((life.reach()?.0, life.number))) else { return };
+        let Some((handle, number)) = self.leader().and_then(|life| Some((life.reach()?.0, life.number))) else {
+            return;
+        };
         match &what {
-            Ask::Submit(request) | Ask::SubmitSenseless(request) => self.scene.line(format_args!("a user submits {}", request.experiment.short())),
+            Ask::Submit(request) | Ask::SubmitSenseless(request) => {
+                self.scene.line(format_args!("a user submits {}", request.experiment.short()))
+            }
             other => self.scene.line(format_args!("a user asks {other:?}")),
         }
         self.asked = Some(number);
@@ -462,7 +477,7 @@ impl World {
         }
         if self.scene.random.per_mille((1_000_000 / self.setting.requests).min(1000)) {
             let id = ExperimentId(uuid::Uuid::from_u128(u128::from(self.scene.random.between(1, 4))));
-            let ask = match self.scene.random.below(12) {
+            let ask = match self.scene.random.below(18) {
                 _ if self.scene.random.per_mille(self.setting.senseless) => {
                     let mut request = experiments::request(0, 0);
                     request.experiment = ExperimentId(uuid::Uuid::from_u128(99));
@@ -478,6 +493,8 @@ impl World {
                     manifests.retain(|_| self.scene.random.per_mille(500));
                     Ask::Collect(manifests)
                 }
+                11..=13 => self.sharing(id),
+                14..=16 => self.drain(),
                 _ => {
                     let index = self.scene.random.index(self.setting.experiments.len());
                     Ask::Submit(Box::new(experiments::request(index as u128, self.setting.experiments[index].0)))
@@ -485,6 +502,30 @@ impl World {
             };
             self.ask(ask);
         }
+    }
+
+    /// Changes how an experiment shares the fleet.
+    fn sharing(&self, id: ExperimentId) -> Ask {
+        let random = &self.scene.random;
+        let mut change = SharingChange::default();
+        match random.below(3) {
+            0 => change.priority = Some(i32::try_from(random.below(3)).unwrap_or(0) - 1),
+            1 => change.weight = Some(u32::try_from(random.between(1, 4)).unwrap_or(1)),
+            _ => change.max_concurrent = Some(if random.per_mille(500) { Some(1) } else { None }),
+        }
+        Ask::Share(id, change)
+    }
+
+    /// Has a machine, or one slot of it, not used any more, or used again.
+    fn drain(&self) -> Ask {
+        let random = &self.scene.random;
+        let machine = &self.machines[random.index(self.machines.len())];
+        let drain = match random.below(3) {
+            0 => Some(Drain::Worker),
+            1 => Some(Drain::Slots([u32::try_from(random.below(3)).unwrap_or(0)].into())),
+            _ => None,
+        };
+        Ask::Drain(machine.id, drain)
     }
 
     // The end.
@@ -532,6 +573,10 @@ impl World {
         }
         if let Some(ask) = self.due() {
             self.ask(ask);
+        } else if let Some(machine) = self.machines.get(self.undrained) {
+            // Asked until it is answered; asking twice changes nothing.
+            let id = machine.id;
+            self.ask(Ask::Drain(id, None));
         } else if let Some(paused) = self.scene.oracle.paused().first() {
             self.ask(Ask::Resume(*paused));
         } else if let Some(failed) = self.scene.oracle.mendable().first() {
@@ -602,7 +647,8 @@ impl World {
     }
 
     fn lie(&mut self) {
-        let liars: Vec<usize> = self.machines.iter().filter(|machine| machine.lies && machine.is_open()).map(|m| m.index).collect();
+        let liars: Vec<usize> =
+            self.machines.iter().filter(|machine| machine.lies && machine.is_open()).map(|m| m.index).collect();
         let Some(&index) = self.scene.random.pick(&liars) else { return };
         if self.machines[index].stalled_until > self.scene.now {
             return;

@@ -45,7 +45,11 @@ fn a_day_without_coordinator_costs_nothing() {
     assert!(waiting >= 4, "training goes on, and what it comes to waits: {waiting} events");
     let outcome = world.run(7);
     assert_eq!(outcome.violation, None, "nothing is lost, and no value of an epoch that counts is missing");
-    assert_eq!((outcome.ending.attempts, outcome.ending.completed, outcome.lives), (5, 5, 2), "and nothing is trained again");
+    assert_eq!(
+        (outcome.ending.attempts, outcome.ending.completed, outcome.lives),
+        (5, 5, 2),
+        "and nothing is trained again"
+    );
 }
 
 /// An experiment that is bound to one class took an epoch that was trained in it, but on weights of another class, by an

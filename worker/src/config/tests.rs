@@ -1,3 +1,5 @@
+use clap::Parser as _;
+
 use super::*;
 
 fn machine() -> Machine {
@@ -26,7 +28,16 @@ fn defaults_are_this_machine() {
     assert_eq!((config.name.as_str(), config.state), ("node", PathBuf::from("/state")));
     assert_eq!(config.slots, [SlotConfig { device: "cpu".to_owned(), threads: 8 }]);
     assert_eq!(config.trainer, PathBuf::from("ceteris-train"));
-    assert_eq!(config.features_bytes, 20_000_000_000);
+    assert_eq!((config.features_bytes, config.cache_bytes), (20_000_000_000, 100_000_000_000));
+    assert_eq!((config.idle_timeout, config.time_limit, config.on_terminate), (None, None, OnTerminate::Checkpoint));
+}
+
+#[test]
+fn a_duration_that_cannot_be_read_names_file_and_line() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "store = \"s\"\nidle_timeout = \"soon\"\n").expect("it is written");
+    let message = refused(&["--config", &file.path().to_string_lossy()]);
+    assert!(message.contains("line 2") && message.contains("\"soon\""), "{message}");
 }
 
 #[test]
@@ -46,15 +57,29 @@ fn flags_go_before_the_file() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(
         file.path(),
-        "store = \"from-file\"\nname = \"from-file\"\nslots = 2\nlog_format = \"json\"\nfeatures_bytes = 7\n",
+        "store = \"from-file\"\nname = \"from-file\"\nslots = 2\nlog_format = \"json\"\nfeatures_bytes = 7\n\
+         cache_bytes = 8\nspool_bytes = 9000000\nidle_timeout = \"10m\"\ntime_limit = \"3h 55m\"\n\
+         on_terminate = \"finish-epoch\"\nterminate_grace = \"90s\"\ntrainer_idle = \"1h\"\n",
     )
     .expect("it is written");
     let path = file.path().to_string_lossy();
     let config = load(&["--config", &path, "--name", "flag"], &machine()).expect("it is complete");
     assert_eq!((config.store.as_str(), config.name.as_str(), config.slots.len()), ("from-file", "flag", 2));
     assert_eq!((config.log_format, config.features_bytes), (LogFormat::Json, 7));
-    let config = load(&["--config", &path, "--features-bytes", "0"], &machine()).expect("it is complete");
-    assert_eq!(config.features_bytes, 0);
+    assert_eq!((config.cache_bytes, config.limits.spool_bytes), (8, 9_000_000));
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!((config.idle_timeout, config.time_limit), (seconds(600), seconds(14_100)));
+    assert_eq!((config.on_terminate, config.terminate_grace), (OnTerminate::FinishEpoch, Duration::from_secs(90)));
+    assert_eq!(config.limits.trainer_idle, Duration::from_secs(3600));
+    let flags = ["--features-bytes", "0", "--cache-bytes", "0", "--spool-bytes", "2000000", "--idle-timeout", "5s"];
+    let more =
+        ["--time-limit", "1h", "--on-terminate", "checkpoint", "--terminate-grace", "1s", "--trainer-idle", "0s"];
+    let arguments = [&["--config", &path][..], &flags, &more].concat();
+    let config = load(&arguments, &machine()).expect("it is complete");
+    assert_eq!((config.features_bytes, config.cache_bytes, config.limits.spool_bytes), (0, 0, 2_000_000));
+    assert_eq!((config.idle_timeout, config.time_limit), (seconds(5), seconds(3600)));
+    assert_eq!((config.on_terminate, config.terminate_grace), (OnTerminate::Checkpoint, Duration::from_secs(1)));
+    assert_eq!(config.limits.trainer_idle, Duration::ZERO);
 }
 
 #[test]
@@ -87,6 +112,9 @@ fn what_cannot_be_meant_is_refused_by_flag() {
         with_store(&["--threads", "0"]),
         with_store(&["--trainer", "/nowhere/ceteris-train"]),
         with_store(&["--name", ""]),
+        with_store(&["--spool-bytes", "1000"]),
+        with_store(&["--time-limit", "27s"]),
+        with_store(&["--idle-timeout", "0s"]),
     ];
     insta::assert_snapshot!(messages.join("\n"));
 }

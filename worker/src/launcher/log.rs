@@ -49,10 +49,15 @@ struct Collected {
     waiting: Vec<String>,
     taken_bytes: usize,
     dropped: usize,
+    /// Its trainer is gone: what comes is another's.
+    sealed: bool,
 }
 
 impl Collected {
     fn add(&mut self, line: &str) {
+        if self.sealed {
+            return;
+        }
         if self.waiting.len() >= LINES_AT_ONCE || self.taken_bytes + line.len() > BYTES_PER_ATTEMPT {
             self.dropped += 1;
         } else {
@@ -159,6 +164,13 @@ impl TrainerLog {
     /// The attempt's lines since the last time.
     pub(crate) fn take(&self) -> Vec<String> {
         self.lock().attempt.as_mut().map(|attempt| attempt.take(&self.path, false)).unwrap_or_default()
+    }
+
+    /// From now on lines are no attempt's, though it has not ended: its trainer has.
+    pub(crate) fn seal(&self) {
+        if let Some(attempt) = &mut self.lock().attempt {
+            attempt.sealed = true;
+        }
     }
 
     /// From now on lines are no attempt's; the last ones of the one that ends.

@@ -1,13 +1,23 @@
 //! Events on their way to the coordinator: durable first, sent after, kept until acknowledged.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ceteris_proto::{fleet::EventKind, v1};
 use ceteris_shared::ids::Attempt;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::protocol::{decode, encode};
 use crate::spool::{Error, Spool};
+
+/// How often a disk without room is tried again.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// The spool as a queue of events. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -15,21 +25,64 @@ pub struct Outbox {
     spool: Arc<Mutex<Spool>>,
     /// (first number kept, number of the next event).
     range: Arc<watch::Sender<(u64, u64)>>,
+    /// Whether the disk had no room for the last event.
+    stalled: Arc<AtomicBool>,
 }
 
 impl Outbox {
     /// Events go to `spool`, and those in it are sent first.
     pub fn new(spool: Spool) -> Self {
         let range = watch::channel((spool.first(), spool.next())).0;
-        Self { spool: Arc::new(Mutex::new(spool)), range: Arc::new(range) }
+        Self { spool: Arc::new(Mutex::new(spool)), range: Arc::new(range), stalled: Arc::default() }
     }
 
-    /// Adds an event; it is on disk on return.
+    /// Adds an event; it is on disk on return. Where the disk has no room, this waits until it has.
     ///
     /// # Errors
-    /// When the disk refuses. An agent that cannot keep events must not go on.
+    /// When the disk refuses for another reason. An agent that cannot keep events must not go on.
     pub async fn append(&self, attempt: Attempt, kind: EventKind) -> Result<(), Error> {
-        self.with(move |spool| spool.append(|sequence| encode(sequence, attempt, kind))).await.map(drop)
+        self.append_unless(&CancellationToken::new(), attempt, kind).await.map(drop)
+    }
+
+    /// As [`Self::append`], but waits for room no longer than until `cancel`. False where the event was not added.
+    ///
+    /// # Errors
+    /// As for [`Self::append`].
+    pub async fn append_unless(
+        &self,
+        cancel: &CancellationToken,
+        attempt: Attempt,
+        kind: EventKind,
+    ) -> Result<bool, Error> {
+        while !self.try_append(attempt, kind.clone()).await? {
+            if cancel.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Adds an event unless the disk has no room for it; whether it was added.
+    ///
+    /// # Errors
+    /// As for [`Self::append`].
+    pub async fn try_append(&self, attempt: Attempt, kind: EventKind) -> Result<bool, Error> {
+        let added = self.with(move |spool| spool.append(|sequence| encode(sequence, attempt, kind)));
+        match added.await {
+            Ok(_) => {
+                if self.stalled.swap(false, Ordering::Relaxed) {
+                    tracing::info!("there is room for events again");
+                }
+                Ok(true)
+            }
+            Err(error) if error.is_no_room() => {
+                if !self.stalled.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "attempts stop at their epochs' ends and go on when there is room");
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The event of that number as it is sent; none where it is acknowledged or not yet there.
@@ -44,9 +97,19 @@ impl Outbox {
         self.with(move |spool| spool.acknowledge(number)).await
     }
 
-    /// True where so much waits that nothing new is to be begun.
+    /// True where the disk had no room for the last event.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Told where the disk is known to have room again though no event was tried since.
+    pub(crate) fn clear_stall(&self) {
+        self.stalled.store(false, Ordering::Relaxed);
+    }
+
+    /// True where so much waits that nothing new is to be begun, or where the disk has no room.
     pub fn is_full(&self) -> bool {
-        self.spool.lock().unwrap_or_else(PoisonError::into_inner).is_full()
+        self.is_stalled() || self.spool.lock().unwrap_or_else(PoisonError::into_inner).is_full()
     }
 
     /// Changes of (first number kept, number of the next event).

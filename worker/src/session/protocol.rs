@@ -43,6 +43,8 @@ pub enum Heard {
         /// Why, for the log.
         reason: String,
     },
+    /// Nothing is to be begun on these slots, and what runs there ends after its epoch.
+    Drain(Vec<u32>),
     /// Events up to this one are stored and may be forgotten.
     Acknowledged(u64),
     /// It makes no sense here: the stream is to be opened anew.
@@ -76,6 +78,7 @@ impl Listener {
                 let wish = if planted!(WorkerIgnoresRevoke) { Wish::Run } else { Wish::Abandon };
                 Heard::Wish { attempt, wish, reason }
             }
+            CoordinatorMessage::Drain { slots } => Heard::Drain(slots),
             CoordinatorMessage::Ack(sequence) => Heard::Acknowledged(sequence),
         }
     }

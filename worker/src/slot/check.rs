@@ -8,6 +8,7 @@ use std::{
 use ceteris_shared::{
     ids::Epoch,
     lineage::LineageKey,
+    spec::Trainable,
     trainer::{EpochReport, Start, StepReport, Train},
 };
 
@@ -16,7 +17,7 @@ use ceteris_shared::{
 pub(super) struct Expected {
     /// What the trainer writes to.
     directory: PathBuf,
-    epochs: VecDeque<(Epoch, LineageKey)>,
+    epochs: VecDeque<(Epoch, LineageKey, Trainable)>,
     /// Steps of the first of them that are behind it.
     step: u32,
 }
@@ -37,7 +38,7 @@ impl Expected {
             Start::Checkpoint { position: Some(position), .. } => position.step,
             Start::Random | Start::Weights { .. } | Start::Checkpoint { position: None, .. } => 0,
         };
-        let epochs = train.work.epochs.iter().map(|work| (work.epoch, work.key)).collect();
+        let epochs = train.work.epochs.iter().map(|work| (work.epoch, work.key, work.train)).collect();
         Self { directory: train.directory.clone(), epochs, step }
     }
 
@@ -46,15 +47,15 @@ impl Expected {
         self.epochs.len()
     }
 
-    /// Takes the next epoch that was asked for, with files where they were told to be.
-    pub(super) fn epoch(&mut self, report: &EpochReport) -> Result<(), String> {
-        self.next(report.epoch, report.key, "")?;
+    /// Takes the next epoch that was asked for, with files where they were told to be. Returns what it trained.
+    pub(super) fn epoch(&mut self, report: &EpochReport) -> Result<Trainable, String> {
+        let train = self.next(report.epoch, report.key, "")?;
         let predictions = report.predictions.iter().map(|(_, path)| path);
         let paths = [&report.frozen, &report.trained, &report.optimizer].into_iter().chain(predictions);
         inside(&epoch_folder(&self.directory, report), paths)?;
         self.epochs.pop_front();
         self.step = 0;
-        Ok(())
+        Ok(train)
     }
 
     /// Takes a later step of the epoch in flight, with files where they were told to be.
@@ -70,10 +71,10 @@ impl Expected {
         Ok(())
     }
 
-    fn next(&self, epoch: Epoch, key: LineageKey, what: &str) -> Result<(), String> {
+    fn next(&self, epoch: Epoch, key: LineageKey, what: &str) -> Result<Trainable, String> {
         match self.epochs.front() {
-            Some(&expected) if expected == (epoch, key) => Ok(()),
-            Some((expected, lineage)) => Err(format!(
+            Some(&(expected, lineage, train)) if (expected, lineage) == (epoch, key) => Ok(train),
+            Some((expected, lineage, _)) => Err(format!(
                 "the trainer reported {what}epoch {epoch} with lineage {} where epoch {expected} with lineage {} was next",
                 key.short(),
                 lineage.short()

@@ -8,8 +8,10 @@ use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
 use ceteris_proto::fleet::{EventKind, Progress};
 use ceteris_shared::{
+    digest::Digest,
     features::FeatureKey,
     ids::Attempt,
+    spec::Arch,
     trainer::{EpochReport, FailureCause, Report, Request, Train},
 };
 use tokio::{
@@ -20,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, Outcome, Shared,
+    Failure, Outcome, Shared, Trainers,
     check::{Expected, step_folder},
     features::Asked,
     newest::Newest,
@@ -32,6 +34,10 @@ use crate::{
     spool,
 };
 
+/// Why attempts stop though nobody wished it.
+const SPOOL_FULL: &str = "the worker's spool is full: the coordinator did not acknowledge for long; the attempt was stopped at an epoch's end";
+const NO_ROOM: &str =
+    "the worker's disk had no room for events (its log names the folder); the attempt was stopped at an epoch's end";
 /// How often lines are collected for the coordinator.
 const LOG_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -39,12 +45,18 @@ pub(super) struct Execution<'a> {
     shared: &'a Arc<Shared>,
     attempt: Attempt,
     train: Option<Train>,
+    dataset: Digest,
+    arch: Arch,
     /// What the trainer writes to.
     directory: PathBuf,
     /// What is still to be reported.
     expected: Expected,
     wish: watch::Receiver<Wish>,
-    log: &'a Arc<TrainerLog>,
+    log: Arc<TrainerLog>,
+    /// That the trainer began, which there was no room to say.
+    untold: bool,
+    /// What there was no room in, where the attempt was stopped for that.
+    lack: Option<&'static str>,
     /// The strongest stop that the trainer was told.
     told: Wish,
     /// When a trainer that was told to stop now is killed.
@@ -85,17 +97,22 @@ impl<'a> Execution<'a> {
     pub(super) fn new(
         shared: &'a Arc<Shared>,
         train: Train,
+        dataset: Digest,
         wish: watch::Receiver<Wish>,
-        log: &'a Arc<TrainerLog>,
+        log: &Arc<TrainerLog>,
     ) -> Self {
         Self {
             shared,
             attempt: train.attempt,
             directory: train.directory.clone(),
             expected: Expected::of(&train),
+            arch: train.work.arch,
             train: Some(train),
+            dataset,
             wish,
-            log,
+            log: Arc::clone(log),
+            untold: false,
+            lack: None,
             told: Wish::Run,
             kill_at: None,
             failure: None,
@@ -106,14 +123,10 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// The outcome, and the trainer if it can be used again.
-    pub(super) async fn run(
-        mut self,
-        mut trainer: Trainer,
-        crashes: &mut u32,
-    ) -> Result<(Outcome, Option<Trainer>), spool::Error> {
+    /// The outcome. The trainer goes back to `trainers` if it can be used again.
+    pub(super) async fn run(mut self, mut trainer: Trainer, trainers: &mut Trainers) -> Result<Outcome, spool::Error> {
         let Some(train) = self.train.take() else {
-            return Ok((Outcome::Failed(Failure::infrastructure("an execution ran twice")), Some(trainer)));
+            return Ok(Outcome::Failed(Failure::infrastructure("an execution ran twice")));
         };
         let (epochs, queue) = mpsc::channel(upload::QUEUE);
         let uploader = upload::Uploader {
@@ -122,23 +135,29 @@ impl<'a> Execution<'a> {
             directory: self.directory.clone(),
             steps: Arc::clone(&self.step),
             cancel: self.cancel.clone(),
+            kept: Vec::new(),
         };
         let mut uploads = tokio::spawn(uploader.run(queue));
 
         let part = match trainer.send(&Request::Train(Box::new(train))).await {
-            Ok(()) => self.follow(&mut trainer, &epochs, &mut uploads, crashes).await,
+            Ok(()) => self.follow(&mut trainer, &epochs, &mut uploads, trainers).await,
             Err(error) => Ok(Part::Lost(Failure::infrastructure(error))),
         };
-        let (outcome, trainer) = match part {
-            Ok(Part::Warm(outcome)) => (outcome, Some(trainer)),
+        let outcome = match part {
+            Ok(Part::Warm(outcome)) => {
+                trainers.give_back(trainer);
+                outcome
+            }
             Ok(Part::Lost(failure)) => {
                 trainer.kill().await;
-                (Outcome::Failed(failure), None)
+                trainers.lost();
+                Outcome::Failed(failure)
             }
             Ok(Part::Killed) => {
                 tracing::warn!(attempt = %self.attempt, "the trainer did not stop in time and was killed");
                 trainer.kill().await;
-                (Outcome::Stopped, None)
+                trainers.lost();
+                Outcome::Stopped
             }
             Err(error) => {
                 uploads.abort();
@@ -150,12 +169,11 @@ impl<'a> Execution<'a> {
         if abandoned {
             self.features.revoke();
         }
-        let outcome = match (self.failure.take(), uploaded) {
+        Ok(match (self.failure.take(), uploaded) {
             _ if abandoned => Outcome::Abandoned,
             (Some(failure), _) | (None, Some(failure)) => Outcome::Failed(failure),
             (None, None) => outcome,
-        };
-        Ok((outcome, trainer))
+        })
     }
 
     /// Waits until all epochs and the last step are committed; after a stop at once, only for a while.
@@ -204,7 +222,7 @@ impl<'a> Execution<'a> {
         trainer: &mut Trainer,
         epochs: &mpsc::Sender<EpochReport>,
         uploads: &mut JoinHandle<Result<(), upload::Error>>,
-        crashes: &mut u32,
+        trainers: &mut Trainers,
     ) -> Result<Part, spool::Error> {
         let mut tick = interval(LOG_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -224,7 +242,7 @@ impl<'a> Execution<'a> {
             };
             match next {
                 Next::Report(Ok(report)) => {
-                    if let Some(part) = self.hear(report, crashes).await? {
+                    if let Some(part) = self.hear(report, trainers).await? {
                         return Ok(part);
                     }
                 }
@@ -257,7 +275,10 @@ impl<'a> Execution<'a> {
             }
             let wish = match (&self.failure, self.shared.outbox.is_full()) {
                 (Some(_), _) => Wish::StopNow,
-                (None, true) => Wish::StopAfterEpoch,
+                (None, true) => {
+                    self.lack.get_or_insert_with(|| if self.shared.outbox.is_stalled() { NO_ROOM } else { SPOOL_FULL });
+                    Wish::StopAfterEpoch
+                }
                 (None, false) => continue,
             };
             if wish > self.told
@@ -275,9 +296,22 @@ impl<'a> Execution<'a> {
         self.waiting.clear();
     }
 
-    async fn tick(&self) -> Result<(), spool::Error> {
+    async fn tick(&mut self) -> Result<(), spool::Error> {
+        if self.untold {
+            self.started().await?;
+        }
         let lines = self.log.take();
-        if lines.is_empty() { Ok(()) } else { self.shared.outbox.append(self.attempt, EventKind::Log(lines)).await }
+        if !lines.is_empty() {
+            // Where there is no room for them, they are in the slot's log all the same.
+            self.shared.outbox.try_append(self.attempt, EventKind::Log(lines)).await?;
+        }
+        Ok(())
+    }
+
+    /// Nobody waits here for room on the disk: wishes have to be heard meanwhile.
+    async fn started(&mut self) -> Result<(), spool::Error> {
+        self.untold = !self.shared.outbox.try_append(self.attempt, EventKind::Started).await?;
+        Ok(())
     }
 
     async fn tell(&mut self, trainer: &mut Trainer, wish: Wish) -> Result<(), TrainerError> {
@@ -293,7 +327,7 @@ impl<'a> Execution<'a> {
     }
 
     /// One report; an outcome if it is the last one.
-    async fn hear(&mut self, report: Report, crashes: &mut u32) -> Result<Option<Part>, spool::Error> {
+    async fn hear(&mut self, report: Report, trainers: &mut Trainers) -> Result<Option<Part>, spool::Error> {
         let about = match &report {
             Report::Ready { .. } => {
                 return Ok(Some(Part::Lost(Failure::infrastructure("the trainer was ready twice"))));
@@ -314,7 +348,7 @@ impl<'a> Execution<'a> {
         }
         match report {
             Report::Ready { .. } => {}
-            Report::Started { attempt } => self.shared.outbox.append(attempt, EventKind::Started).await?,
+            Report::Started { .. } => self.started().await?,
             Report::Progress { attempt, epoch, step, steps, loss } => {
                 let loss = Some(loss).filter(|loss| loss.is_finite());
                 self.shared.attempts.report(Progress { attempt, epoch, step, steps, loss });
@@ -323,7 +357,7 @@ impl<'a> Execution<'a> {
             Report::FeaturesMade { key, .. } => self.features.made(key),
             Report::Step(report) => match self.expected.step(&report) {
                 Ok(()) => {
-                    *crashes = 0;
+                    trainers.worked();
                     if let Some(older) = self.step.put(report) {
                         upload::remove(&step_folder(&self.directory, &older)).await;
                     }
@@ -331,8 +365,9 @@ impl<'a> Execution<'a> {
                 Err(message) => return Ok(Some(Part::Lost(Failure::infrastructure(message)))),
             },
             Report::Epoch(report) => match self.expected.epoch(&report) {
-                Ok(()) => {
-                    *crashes = 0;
+                Ok(train) => {
+                    trainers.worked();
+                    self.shared.time.measured((self.dataset, self.arch, train), report.spent.seconds);
                     if self.failure.is_none() {
                         self.waiting.push_back(*report);
                     }
@@ -357,15 +392,12 @@ impl<'a> Execution<'a> {
         Ok(None)
     }
 
-    /// A stop that was wished is obeyed; one for want of room in the spool is the machine's failure.
+    /// A stop that was wished is obeyed; one for want of room is the machine's failure.
     fn stopped(&self) -> Outcome {
-        if *self.wish.borrow() == Wish::Run {
-            let message = "the worker's spool is full: the coordinator did not acknowledge for long; the attempt was \
-                           stopped at an epoch's end";
-            Outcome::Failed(Failure::infrastructure(message))
-        } else {
-            Outcome::Stopped
+        if *self.wish.borrow() > Wish::Run {
+            return Outcome::Stopped;
         }
+        Outcome::Failed(Failure::infrastructure(self.lack.unwrap_or("the trainer stopped though nothing asked it to")))
     }
 }
 

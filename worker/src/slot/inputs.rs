@@ -11,13 +11,15 @@ use ceteris_shared::{
 };
 
 use super::Failure;
-use crate::cache::{Cache, patiently};
+use crate::cache::{Cache, Use, patiently};
 
-/// Fetches a data set and checks every file of it.
-pub(super) async fn dataset(cache: &Cache, digest: Digest) -> Result<DatasetFiles, Failure> {
+/// Fetches a data set and checks every file of it. They stay as long as what is added to `used`.
+pub(super) async fn dataset(cache: &Cache, digest: Digest, used: &mut Vec<Use>) -> Result<DatasetFiles, Failure> {
     let about =
         |error: &dyn std::fmt::Display| Failure::infrastructure(format!("data set {}: {error}", digest.short()));
-    let manifest_file = cache.get(digest, None).await.map_err(|error| about(&error))?;
+    let held = cache.get(digest, None).await.map_err(|error| about(&error))?;
+    let manifest_file = held.path();
+    used.push(held);
     let length = tokio::fs::metadata(&manifest_file).await.map_err(|error| about(&error))?.len();
     if length > MAX_MANIFEST_BYTES {
         return Err(about(&format!("its manifest is {length} bytes long; at most {MAX_MANIFEST_BYTES} are read")));
@@ -27,18 +29,28 @@ pub(super) async fn dataset(cache: &Cache, digest: Digest) -> Result<DatasetFile
     let mut shards = Vec::with_capacity(manifest.shards.len());
     for shard in &manifest.shards {
         let bytes = u64::from(shard.samples) * manifest.sample_bytes() as u64;
-        shards.push(cache.get(shard.digest, Some(bytes)).await.map_err(|error| about(&error))?);
+        let held = cache.get(shard.digest, Some(bytes)).await.map_err(|error| about(&error))?;
+        shards.push(held.path());
+        used.push(held);
     }
     Ok(DatasetFiles { manifest: manifest_file, shards })
 }
 
-/// Fetches what the weights come from; the parts of a checkpoint go to `folder`.
-pub(super) async fn weights(cache: &Cache, start: &StartAttempt, folder: &Path) -> Result<Start, Failure> {
+/// Fetches what the weights come from; the parts of a checkpoint have names in `folder`, the rest stays as long as what is
+/// added to `used`.
+pub(super) async fn weights(
+    cache: &Cache,
+    start: &StartAttempt,
+    folder: &Path,
+    used: &mut Vec<Use>,
+) -> Result<Start, Failure> {
     match start.start {
         fleet::Start::Random => Ok(Start::Random),
         fleet::Start::Weights(digest) => {
-            let file = cache.get(digest, None).await;
-            let file = file.map_err(|error| Failure::infrastructure(format!("initial weights: {error}")))?;
+            let held = cache.get(digest, None).await;
+            let held = held.map_err(|error| Failure::infrastructure(format!("initial weights: {error}")))?;
+            let file = held.path();
+            used.push(held);
             Ok(Start::Weights { file })
         }
         fleet::Start::Checkpoint(digest) => checkpoint(cache, start, digest, folder).await,
@@ -62,14 +74,12 @@ async fn checkpoint(cache: &Cache, start: &StartAttempt, digest: Digest, folder:
             Role::Progress => format!("{}.json", part.digest),
             Role::Frozen | Role::Trained | Role::Optimizer => format!("{}.safetensors", part.digest),
         });
-        let bytes = match cache.fetch(part.digest, &file).await {
-            Ok(bytes) => bytes,
+        match cache.link(part.digest, part.bytes, &file).await {
+            Ok(()) => {}
             Err(crate::cache::Error::Store(error)) => return Err(unusable(cache, start, digest, error, about).await),
             Err(error) => return Err(about(&error)),
-        };
-        if bytes != part.bytes {
-            return Err(about(&format!("part {} is {bytes} bytes long, not {}", part.digest, part.bytes)));
         }
+        restore(cache, part.digest, part.bytes, &file).await;
         files.push(file);
     }
     // `Manifest::from_bytes` sees to it that there is one part of each role, in this order.
@@ -79,6 +89,26 @@ async fn checkpoint(cache: &Cache, start: &StartAttempt, digest: Digest, folder:
     };
     let position = manifest.step.zip(files.next()).map(|(step, progress)| Position { step, progress });
     Ok(Start::Checkpoint { frozen, trained, optimizer, position })
+}
+
+/// Stores a part again that is here, verified, and that the store has lost or has only a piece of. What cannot be stored
+/// now is no hindrance here.
+async fn restore(cache: &Cache, digest: Digest, bytes: u64, file: &Path) {
+    let blobs = cache.blobs();
+    let stored = async {
+        match blobs.size(&digest).await? {
+            Some(found) if found == bytes => return Ok(false),
+            Some(_) => drop(blobs.set_aside(&digest).await?),
+            None => {}
+        }
+        blobs.put_file(file, Some(digest)).await?;
+        Ok::<_, ceteris_blob::Error>(true)
+    };
+    match stored.await {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(%digest, "the store had lost a checkpoint's part; it is stored again from here"),
+        Err(error) => tracing::warn!(%digest, %error, "whether the store still has a checkpoint's part is not known"),
+    }
 }
 
 /// Why an object of the checkpoint `digest` cannot be had. What is damaged is set aside, so that the same object can be

@@ -41,8 +41,10 @@ pub(super) struct Uploader {
     pub directory: PathBuf,
     /// Where steps wait.
     pub steps: Arc<Newest>,
-    /// Ends it between two objects. Events that it began to write down are written.
+    /// Ends it between two objects. Events that it began to write down are written, unless there is no room for them.
     pub cancel: CancellationToken,
+    /// The parts of the last checkpoint, which are kept for the next attempt.
+    pub kept: Vec<Digest>,
 }
 
 /// Why epochs are no longer committed.
@@ -60,6 +62,13 @@ impl From<spool::Error> for Error {
     }
 }
 
+/// A checkpoint in the store, by digest.
+struct Stored {
+    manifest: Digest,
+    weights: Digest,
+    parts: Vec<Digest>,
+}
+
 /// What a checkpoint's manifest says besides what is the same for all of an attempt.
 struct Checkpoint<'a> {
     attempt: Attempt,
@@ -73,7 +82,7 @@ struct Checkpoint<'a> {
 
 impl Uploader {
     /// Commits what comes until the queue closes, and then the step that waits.
-    pub(super) async fn run(self, mut queue: mpsc::Receiver<EpochReport>) -> Result<(), Error> {
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<EpochReport>) -> Result<(), Error> {
         let cancel = self.cancel.clone();
         let mut next = self.work.start().next();
         let mut waiting = None;
@@ -91,14 +100,17 @@ impl Uploader {
                 },
             };
             let Some(report) = epoch else { break };
-            let committed = tokio::select! {
+            let (committed, parts) = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Ok(()),
-                committed = self.store_epoch(&report) => committed?,
+                stored = self.store_epoch(&report) => stored?,
             };
             next = report.epoch.next();
             let folder = epoch_folder(&self.directory, &report);
-            self.commit_epoch(report, committed).await?;
+            if !self.commit_epoch(report, committed).await? {
+                return Ok(());
+            }
+            self.keep(parts).await;
             remove(&folder).await;
         }
         if let Some(step) = self.steps.take(next) {
@@ -110,7 +122,7 @@ impl Uploader {
     /// Stores and commits a step unless an epoch comes meanwhile, which it then returns. That a step cannot be stored is
     /// no reason to end an attempt: it costs some steps if the attempt has to be repeated.
     async fn store_step(
-        &self,
+        &mut self,
         step: Waiting,
         queue: &mut mpsc::Receiver<EpochReport>,
     ) -> Result<Option<EpochReport>, Error> {
@@ -135,11 +147,12 @@ impl Uploader {
                 Some(Err(error)) => {
                     tracing::warn!(%attempt, epoch = %report.epoch, step = number, %error, "a step's checkpoint cannot be stored");
                 }
-                Some(Ok((manifest, _))) => {
-                    tracing::info!(%attempt, epoch = %report.epoch, step = number, checkpoint = %manifest.short(), "committed");
+                Some(Ok(stored)) => {
+                    tracing::info!(%attempt, epoch = %report.epoch, step = number, checkpoint = %stored.manifest.short(), "committed");
                     let StepReport { epoch, step, key, .. } = **report;
-                    let committed = StepCommitted { epoch, step, key, manifest };
-                    self.shared.outbox.append(attempt, EventKind::StepCommitted(committed)).await?;
+                    let committed = StepCommitted { epoch, step, key, manifest: stored.manifest };
+                    self.tell(attempt, EventKind::StepCommitted(committed)).await?;
+                    self.keep(stored.parts).await;
                 }
             }
         }
@@ -147,8 +160,8 @@ impl Uploader {
         Ok(epoch)
     }
 
-    /// Stores everything that the epoch left.
-    async fn store_epoch(&self, report: &EpochReport) -> Result<EpochCommitted, Error> {
+    /// Stores everything that the epoch left; also the checkpoint's parts.
+    async fn store_epoch(&self, report: &EpochReport) -> Result<(EpochCommitted, Vec<Digest>), Error> {
         let failed = |error: ceteris_blob::Error| {
             Error::Attempt(Failure::infrastructure(format!("epoch {} cannot be stored: {error}", report.epoch)))
         };
@@ -156,16 +169,18 @@ impl Uploader {
         for (scored, path) in &report.predictions {
             predictions.push((scored.clone(), self.store_file(path).await.map_err(failed)?.0));
         }
-        let (manifest, weights) = self.store(epoch_checkpoint(report)).await.map_err(failed)?;
+        let Stored { manifest, weights, parts } = self.store(epoch_checkpoint(report)).await.map_err(failed)?;
         let EpochReport { epoch, key, spent, .. } = *report;
-        Ok(EpochCommitted { epoch, key, manifest, predictions, spent, weights: Some(weights) })
+        Ok((EpochCommitted { epoch, key, manifest, predictions, spent, weights: Some(weights) }, parts))
     }
 
-    /// Stores parts and then the manifest; returns its digest and that of the weights.
-    async fn store(&self, checkpoint: Checkpoint<'_>) -> Result<(Digest, Digest), ceteris_blob::Error> {
+    /// Stores parts and then the manifest.
+    async fn store(&self, checkpoint: Checkpoint<'_>) -> Result<Stored, ceteris_blob::Error> {
         let mut parts = Vec::with_capacity(checkpoint.parts.len());
         for (role, path) in checkpoint.parts {
             let (digest, bytes) = self.store_file(path).await?;
+            // An attempt that goes on from here begins with what is here already.
+            self.shared.cache.adopt(digest, path).await;
             parts.push(Part { role, digest, bytes });
         }
         let manifest = Manifest {
@@ -180,9 +195,22 @@ impl Uploader {
             parts,
         };
         let (weights, bytes) = (manifest.weights(), manifest.to_bytes());
+        let parts = manifest.parts.iter().map(|part| part.digest).collect();
         let blobs = self.shared.cache.blobs();
-        let digest = patiently(self.shared.limits.store_patience, || blobs.put_bytes(&bytes)).await?;
-        Ok((digest, weights))
+        let manifest = patiently(self.shared.limits.store_patience, || blobs.put_bytes(&bytes)).await?;
+        Ok(Stored { manifest, weights, parts })
+    }
+
+    /// Keeps the parts of the newest checkpoint in the cache, and those of the one before it no longer.
+    async fn keep(&mut self, parts: Vec<Digest>) {
+        let mut old = std::mem::replace(&mut self.kept, parts);
+        old.retain(|digest| !self.kept.contains(digest));
+        self.shared.cache.forget(old).await;
+    }
+
+    /// Writes an event down. False where there was no room for it until the end.
+    async fn tell(&self, attempt: Attempt, kind: EventKind) -> Result<bool, spool::Error> {
+        self.shared.outbox.append_unless(&self.cancel, attempt, kind).await
     }
 
     async fn store_file(&self, path: &Path) -> Result<(Digest, u64), ceteris_blob::Error> {
@@ -190,13 +218,20 @@ impl Uploader {
         patiently(self.shared.limits.store_patience, || blobs.put_file(path, None)).await
     }
 
-    async fn commit_epoch(&self, report: EpochReport, committed: EpochCommitted) -> Result<(), Error> {
+    /// False where there was no room for its events until the end.
+    async fn commit_epoch(&self, report: EpochReport, committed: EpochCommitted) -> Result<bool, Error> {
         // The points stand right before the commit, so that few are ever told of an epoch that does not count.
         for points in report.metrics.chunks(POINTS_PER_EVENT) {
-            self.shared.outbox.append(report.attempt, EventKind::Metrics(points.to_vec())).await?;
+            if !self.tell(report.attempt, EventKind::Metrics(points.to_vec())).await? {
+                return Ok(false);
+            }
         }
-        tracing::info!(attempt = %report.attempt, epoch = %report.epoch, checkpoint = %committed.manifest.short(), "committed");
-        Ok(self.shared.outbox.append(report.attempt, EventKind::EpochCommitted(committed)).await?)
+        let manifest = committed.manifest;
+        let told = self.tell(report.attempt, EventKind::EpochCommitted(committed)).await?;
+        if told {
+            tracing::info!(attempt = %report.attempt, epoch = %report.epoch, checkpoint = %manifest.short(), "committed");
+        }
+        Ok(told)
     }
 }
 

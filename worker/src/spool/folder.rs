@@ -37,8 +37,14 @@ impl Disk for Folder {
     fn create(&mut self, segment: u64) -> Result<(), Error> {
         let path = self.place(segment);
         let file = File::options().create_new(true).read(true).append(true).open(&path).map_err(at(&path))?;
-        file.sync_all().map_err(at(&path))?;
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(at(&self.path))?;
+        let durable = file.sync_all().and_then(|()| File::open(&self.path)?.sync_all());
+        if let Err(source) = durable {
+            // The next try creates it anew.
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::error!(file = %path.display(), %error, "an empty spool file cannot be removed");
+            }
+            return Err(at(&path)(source));
+        }
         self.open.insert(segment, file);
         Ok(())
     }

@@ -90,12 +90,12 @@ async fn a_killed_trainer_costs_one_attempt() {
     let agent = world.agent();
     world.coordinator.say(start(&world, 1, 1..=3)).await;
     world.coordinator.heartbeat(|running| running.iter().any(|progress| progress.epoch == Epoch(2))).await;
+    let pid = world.trainer.pid();
     world.trainer.kill();
     let events = world.coordinator.ended(attempt(1)).await;
     assert_eq!(story(&events), ["started", "3 points of 1", "committed 1", "failed Infrastructure"]);
     assert!(failure(&events).contains("trainer killed by signal 9"), "{}", failure(&events));
 
-    let pid = world.trainer.pid();
     world.trainer.behave(&Behaviour::default());
     world.coordinator.say(start(&world, 2, 1..=1)).await;
     assert_eq!(story(&world.coordinator.ended(attempt(2)).await).last().expect("an end"), "finished");
@@ -228,6 +228,7 @@ async fn a_checkpoint_that_is_not_what_was_stored_is_told_and_set_aside() {
     let agent = world.agent();
     world.coordinator.say(start(&world, 1, 1..=2)).await;
     let digest = committed(&world.coordinator.ended(attempt(1)).await, 2);
+    world.forget();
     let bytes = world.blobs.get_bytes(&digest, 1 << 20).await.expect("the manifest is stored");
     let part = world.object(&Manifest::from_bytes(&bytes).expect("it is one").parts[1].digest);
     let mut flipped = fs::read(&part).expect("it is stored");
@@ -311,35 +312,5 @@ async fn slots_train_at_once() {
     for number in [1, 2] {
         assert_eq!(story(&world.coordinator.ended(attempt(number)).await).last().expect("an end"), "finished");
     }
-    agent.stop().await.expect("it ends in good order");
-}
-
-#[tokio::test]
-async fn a_full_spool_ends_attempts_at_an_epochs_end() {
-    let world = World::new().await;
-    world.coordinator.acknowledge(false);
-    world.trainer.behave(&holding(2));
-    let mut config = world.config();
-    config.limits.spool_bytes = 400;
-    let agent = world.agent_with(config);
-    world.coordinator.say(start(&world, 1, 1..=9)).await;
-    world.coordinator.event("the first epoch", |event| matches!(event.kind, EventKind::EpochCommitted(_))).await;
-    // The next look at the spool is at the next tick.
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    world.trainer.behave(&Behaviour::default());
-    let events = world.coordinator.ended(attempt(1)).await;
-    let expected = ["started", "3 points of 1", "committed 1", "3 points of 2", "committed 2", "failed Infrastructure"];
-    assert_eq!(story(&events), expected);
-    assert!(failure(&events).contains("spool is full"), "{}", failure(&events));
-
-    world.coordinator.say(start(&world, 2, 1..=1)).await;
-    assert_eq!(story(&world.coordinator.ended(attempt(2)).await), ["failed Infrastructure"]);
-
-    world.coordinator.acknowledge(true);
-    world.coordinator.disconnect().await;
-    world.coordinator.registered(2).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    world.coordinator.say(start(&world, 3, 1..=1)).await;
-    assert_eq!(story(&world.coordinator.ended(attempt(3)).await).last().expect("an end"), "finished");
     agent.stop().await.expect("it ends in good order");
 }

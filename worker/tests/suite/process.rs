@@ -29,7 +29,17 @@ struct Agent(Child);
 
 impl Agent {
     fn start(world: &World) -> Self {
-        Self(command(world).stderr(Stdio::null()).spawn().expect("it starts"))
+        Self::start_with(world, &[])
+    }
+
+    fn start_with(world: &World, more: &[&str]) -> Self {
+        Self(command(world).args(more).stderr(Stdio::null()).spawn().expect("it starts"))
+    }
+
+    /// Waits until it has ended by itself.
+    async fn ended(mut self) -> (Option<i32>, Option<i32>) {
+        let status = tokio::task::spawn_blocking(move || self.0.wait()).await.expect("it runs").expect("it ends");
+        (status.code(), status.signal())
     }
 
     fn signal(&self, signal: Signal) {
@@ -86,13 +96,39 @@ async fn a_killed_agent_takes_its_trainer_along_and_its_events_are_told_later() 
 async fn a_signal_ends_it_in_good_order() {
     let world = World::new().await;
     world.trainer.behave(&Behaviour { hold_in: Some(1), ..Behaviour::default() });
-    let mut agent = Agent::start(&world);
+    let agent = Agent::start(&world);
     world.coordinator.say(CoordinatorMessage::Start(Box::new(world.start(1, 1..=3)))).await;
     world.coordinator.heartbeat(|running| running.iter().any(|progress| progress.epoch == Epoch(1))).await;
     agent.signal(Signal::TERM);
     assert_eq!(story(&world.coordinator.ended(attempt(1)).await), ["started", "stopped"]);
-    let status = tokio::task::spawn_blocking(move || agent.0.wait()).await.expect("it runs").expect("it ends");
-    assert_eq!((status.code(), status.signal()), (Some(0), None));
+    assert_eq!(agent.ended().await, (Some(0), None));
+}
+
+#[tokio::test]
+async fn each_signal_is_more_urgent() {
+    let world = World::new().await;
+    // It hears nothing, and so ends only when it is killed or its agent is gone.
+    world.trainer.behave(&Behaviour { hold_in: Some(1), patient: true, deaf: true, ..Behaviour::default() });
+    let agent = Agent::start_with(&world, &["--on-terminate", "finish-epoch"]);
+    world.coordinator.say(CoordinatorMessage::Start(Box::new(world.start(1, 1..=3)))).await;
+    world.holds(1, 1).await;
+    let trainer = world.trainer.pid();
+    for signal in [Signal::TERM, Signal::INT] {
+        agent.signal(signal);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(test_kill_process(Pid::from_child(&agent.0)).is_ok(), "it waits for its attempt");
+    }
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.ended().await, (Some(130), None));
+    world.trainer.gone(trainer).await;
+}
+
+#[tokio::test]
+async fn an_agent_with_nothing_to_do_exits_well() {
+    let world = World::new().await;
+    let agent = Agent::start_with(&world, &["--idle-timeout", "1s", "--time-limit", "1h"]);
+    world.coordinator.registered(1).await;
+    assert_eq!(agent.ended().await, (Some(0), None));
 }
 
 #[tokio::test]
@@ -114,4 +150,9 @@ async fn help_has_examples() {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_ceteris-worker")).arg("--help").output().await;
     let help = String::from_utf8(output.expect("it starts").stdout).expect("text");
     assert!(help.contains("Examples:") && help.contains("--coordinator http://head:7417"), "{help}");
+    for flag in ["--idle-timeout", "--time-limit", "--on-terminate", "--spool-bytes", "--cache-bytes", "--trainer-idle"]
+    {
+        assert!(help.contains(flag), "{flag} in {help}");
+    }
+    assert!(help.contains("Exit codes: 0 ended in order"), "{help}");
 }

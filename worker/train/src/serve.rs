@@ -119,7 +119,7 @@ fn train_all(name: DeviceName, threads: u32, requests: &Receiver<Train>, control
         Err(error) => fail(&error.to_string()),
     };
     tracing::info!(environment = ?opened.environment, "ready");
-    send(&mut writer, &Report::Ready { environment: opened.environment.clone() });
+    send(&mut writer, &Report::Ready { environment: opened.environment.clone(), memory_bytes: opened.memory_bytes });
     for request in requests {
         let attempt = request.attempt;
         tracing::info!(%attempt, seed = request.work.seed, epochs = request.work.epochs.len(), "training");

@@ -88,6 +88,12 @@
 //! optimizer, and then loads them; one unit is one load, from a file in the page cache to tensors in memory of their own.
 //! The first line has `bytes`, the size of what is loaded, and `norm`, the L2 norm of all loaded parameters and of
 //! Adam's first moments, each taken as a whole: `[model, moments]`.
+//!
+//! **`metrics`** `--scratch DIR`, of ours the example `bench_metrics` of the crate `ceteris-coordinator`. One unit is one event of a
+//! thousand points from each of 16 workers; of the peer one `log_batch` of a thousand metrics. An answer has as `images`
+//! the points that are durable then, and `right`: whether what is read is what was sent. Ours also has `reads`, how often a
+//! reader read meanwhile, `log_bytes`, the largest length of the write-ahead log, and `fdatasync_per_second`, the rate of a
+//! block that is written and synchronised right before the round.
 
 mod ablation;
 mod checkpoint;
@@ -99,10 +105,12 @@ pub mod kit;
 mod losses;
 mod machine;
 mod material;
+mod metrics;
 mod plan;
 mod process;
 mod report;
 mod rounds;
+mod scheduler;
 mod simulation;
 mod spread;
 mod statistics;
@@ -166,10 +174,14 @@ enum Name {
     Checkpoint,
     /// Planning as many runs as one experiment may have
     Plan,
+    /// Taking in what workers measure
+    Metrics,
     /// How often verdicts and intervals are wrong, on made-up studies
     Statistics,
     /// Whether a simulated fleet breaks a rule, on many seeds
     Simulation,
+    /// Deciding about a million queued segments, and giving segments away durably
+    Scheduler,
     /// Training and feature extraction on a GPU, from a packed kit
     Gpu,
 }
@@ -249,8 +261,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
              machine with the GPU, and start its run.sh (docs/benchmarks/gpu.md)"
         ),
         (Name::Plan, None) => plan::run(workspace, options.quick)?,
+        (Name::Metrics, None) => metrics::run(workspace, options.quick)?,
         (Name::Statistics, None) => statistics::run(workspace, options.quick)?,
         (Name::Simulation, None) => simulation::run(workspace, options.quick, options.threads)?,
+        (Name::Scheduler, None) => scheduler::run(workspace, options.quick)?,
         (_, Some(_)) => bail!("--kit is for `bench gpu` alone"),
         (Name::TrainStep, None) => train_step::run(&bench()?)?,
         (Name::Ablation, None) => ablation::run(&bench()?)?,

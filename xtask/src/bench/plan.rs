@@ -28,7 +28,7 @@ const CASES: [(&str, &str, u32, u32, f64); 3] = [
 
 /// Runs the benchmark; builds no more than what it measures.
 pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
-    let program = programs::shared_example(workspace, "bench_plan")?;
+    let program = programs::example(workspace, "ceteris-shared", "bench_plan")?;
     let mut report =
         Report { name: "plan", file: "plan", about: ABOUT, machine: machine::facts(), ..Report::default() };
     let (rounds, epochs) = if quick { (1, 2) } else { (5, 100) };

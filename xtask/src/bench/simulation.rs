@@ -39,7 +39,14 @@ pub fn run(workspace: &Workspace, quick: bool, threads: u32) -> Result<Report> {
     let columns =
         ["seeds", "events", "lives", "attempts", "epochs", "simulated_hours", "seconds", "violations", "differing"];
     let head = vec![
-        "seeds", "events", "lives of coordinators", "attempts", "epochs", "simulated hours", "seconds", "rules broken",
+        "seeds",
+        "events",
+        "lives of coordinators",
+        "attempts",
+        "epochs",
+        "simulated hours",
+        "seconds",
+        "rules broken",
         "repeated otherwise",
     ];
     let cells = |row: &Value| -> Result<Vec<String>> {

@@ -28,7 +28,7 @@ const REQUIRED: [u64; 3] = [3, 5, 8];
 
 /// Runs the benchmark; builds no more than what it runs.
 pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
-    let program = programs::shared_example(workspace, "bench_statistics")?;
+    let program = programs::example(workspace, "ceteris-shared", "bench_statistics")?;
     headline("Making up studies (some minutes)");
     let studies = if quick { 50 } else { STUDIES };
     let text = command::output(Command::new(&program).arg(studies.to_string()))?;

@@ -1,8 +1,10 @@
 //! Fetches what is not Rust. Everything goes below the workspace's `.toolchain`; a stamp file, written last, says that
 //! a part is complete, so a set-up that was interrupted is done again.
 
+pub mod hyperqueue;
 pub mod libtorch;
 pub mod libtorch_cuda;
+pub mod mlflow;
 pub mod python;
 pub mod reference;
 pub mod seaweedfs;

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::fixture::{environment, manifest, weights};
 use crate::{
-    Change, CommittedEpoch, Config, Effect, Event, Message, Report, Reused, Scheduler, Start, StartAttempt, Submission,
-    Timestamp, WorkerConnected,
+    Change, CommittedEpoch, Config, Effect, Event, Message, Report, Reused, Scheduler, Sharing, Start, StartAttempt,
+    Submission, Timestamp, WorkerConnected,
 };
 
 const WORKERS: usize = 2;
@@ -136,6 +136,7 @@ impl World {
                         Message::Revoke { attempt, .. } | Message::Stop(attempt) => {
                             self.tasks[index].remove(&attempt);
                         }
+                        Message::Drain { .. } => {}
                     }
                 }
                 Effect::Persist(_) | Effect::Reject(_) => {}
@@ -151,6 +152,7 @@ impl World {
         self.tasks[index].clear();
         let (worker, slots, running) = (id(index), 2, Vec::new());
         self.handle(Event::WorkerConnected(WorkerConnected {
+            slot_memory: 0,
             worker,
             session,
             slots,
@@ -275,6 +277,7 @@ proptest! {
         let environment = (count > 0).then(environment);
         world.handle(Event::ExperimentSubmitted(Box::new(Submission {
             experiment, plan: plan.clone(), dataset, external: Vec::new(), init: None, reused, rule, environment,
+            sharing: Sharing::default(),
         })));
         for (index, trouble) in turns {
             world.turn(index, trouble);

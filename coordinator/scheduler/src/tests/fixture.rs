@@ -16,8 +16,8 @@ use ceteris_shared::{
 use uuid::Uuid;
 
 use crate::{
-    CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Rejection, Report, Reused, Scheduler, StartAttempt,
-    State, Submission, Timestamp, WorkerConnected,
+    CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Rejection, Report, Reused, Scheduler, Sharing,
+    StartAttempt, State, Submission, Timestamp, WorkerConnected,
 };
 
 pub(super) const LEASE: Duration = Duration::from_secs(30);
@@ -65,7 +65,17 @@ fn planned(index: u128) -> Submission {
         0 => (EnvironmentRule::Any, None),
         _ => (EnvironmentRule::Same, Some(environment())),
     };
-    Submission { experiment, plan, dataset, external: Vec::new(), init: None, reused, rule, environment }
+    Submission {
+        experiment,
+        plan,
+        dataset,
+        external: Vec::new(),
+        init: None,
+        reused,
+        rule,
+        environment,
+        sharing: Sharing::default(),
+    }
 }
 
 const PARENTS: [Option<usize>; 8] = [None, Some(0), None, Some(2), Some(0), Some(2), Some(0), Some(2)];
@@ -144,6 +154,20 @@ impl Fixture {
         self.connect_in(environment(), worker, session, slots, running);
     }
 
+    /// With so many bytes of memory in each slot's device.
+    pub(super) fn connect_with(&mut self, memory: u64, worker: usize, session: u128, slots: u32, running: &[Attempt]) {
+        self.sessions[worker] = session;
+        let connected = WorkerConnected {
+            worker: self.worker(worker),
+            session: self.session(worker),
+            slots,
+            slot_memory: memory,
+            environment: environment(),
+            running: running.to_vec(),
+        };
+        self.handle(Event::WorkerConnected(connected));
+    }
+
     pub(super) fn connect_in(
         &mut self,
         environment: Environment,
@@ -155,7 +179,14 @@ impl Fixture {
         self.sessions[worker] = session;
         let (worker, session) = (self.worker(worker), self.session(worker));
         let running = running.to_vec();
-        self.handle(Event::WorkerConnected(WorkerConnected { worker, session, slots, environment, running }));
+        self.handle(Event::WorkerConnected(WorkerConnected {
+            worker,
+            session,
+            slots,
+            slot_memory: 0,
+            environment,
+            running,
+        }));
     }
 
     pub(super) fn disconnect(&mut self, worker: usize, session: u128) {

@@ -4,6 +4,7 @@ mod experiments;
 mod fixture;
 mod random;
 mod replay;
+mod sharing;
 mod steps;
 
 use std::time::Duration;
@@ -16,8 +17,8 @@ use ceteris_shared::{
 };
 
 use crate::{
-    AttemptEnd, Change, CommittedEpoch, Effect, Event, Message, Outcome, Rejection, Report, Reused, Start, State,
-    StopReason, Submission, Timestamp, Why,
+    Ahead, AttemptEnd, Change, CommittedEpoch, Effect, Event, Message, Outcome, Rejection, Report, Reused, Start,
+    State, StopReason, Submission, Timestamp, Why,
 };
 use uuid::Uuid;
 
@@ -123,6 +124,8 @@ fn an_agent_that_restarted_is_believed_before_its_lease_ends_and_its_replay_coun
 fn infrastructure_failures_back_off_and_end() {
     let mut f = Fixture::submitted();
     f.connect(0, 0, 2, &[]);
+    f.config.max_worker_failures = 100;
+    f.scheduler.config = f.config;
     let mut waits = Vec::new();
     for number in 1..=f.config.max_failures {
         let attempt = Attempt { segment: f.segment(0), number };
@@ -131,9 +134,14 @@ fn infrastructure_failures_back_off_and_end() {
             waits.push(not_before.since(f.now).as_secs());
             f.advance(not_before.since(f.now));
             f.heartbeat_all(0);
+        } else {
+            assert!(
+                matches!(f.state(0), State::Assigned { .. } | State::Done(_)),
+                "the first failure waits for nothing"
+            );
         }
     }
-    assert_eq!(waits, [1, 2, 4, 8]);
+    assert_eq!(waits, [1, 2, 4]);
     assert!(matches!(f.state(0), State::Done(Outcome::Failed { cause: FailureCause::Infrastructure, .. })));
     assert_eq!(f.state(1), State::Done(Outcome::Blocked { by: f.segment(0) }));
 }
@@ -144,11 +152,10 @@ fn progress_forgives_failures() {
     f.connect(0, 0, 2, &[]);
     let first = Attempt { segment: f.segment(0), number: 1 };
     f.report(0, first, failed(INFRASTRUCTURE));
-    f.advance(Duration::from_secs(1));
     let second = Attempt { number: 2, ..first };
     f.commit(0, second, 1);
     f.report(0, second, failed(INFRASTRUCTURE));
-    assert_eq!(f.state(0), State::Queued { not_before: f.now.after(Duration::from_secs(1)) });
+    assert_eq!(f.last_start(0).attempt, Attempt { number: 3, ..first }, "it is the first in a row again");
 }
 
 #[test]
@@ -181,7 +188,7 @@ fn epochs_that_are_not_the_plans_end_the_attempt() {
         let rejection = f.rejections().pop().expect("it is refused").to_string();
         assert!(rejection.contains(expected), "{rejection}");
         assert!(matches!(f.sent(0)[..], [Message::Revoke { .. }, ..]), "{:?}", f.sent(0));
-        assert!(matches!(f.state(0), State::Queued { .. }));
+        assert!(matches!(f.state(0), State::Assigned { attempt: 2, .. }));
     }
 }
 
@@ -207,7 +214,7 @@ fn an_early_finish_is_a_failure_of_the_machine() {
         matches!(effect, Effect::Persist(Change::AttemptEnded { end: AttemptEnd::Failed { cause, .. }, .. })
             if *cause == INFRASTRUCTURE)
     });
-    assert!(ended && matches!(f.state(0), State::Queued { .. }));
+    assert!(ended && matches!(f.state(0), State::Assigned { attempt: 2, .. }));
 }
 
 #[test]
@@ -263,11 +270,13 @@ fn explanations_tell_the_reason() {
     f.connect(0, 0, 1, &[]);
     assert!(matches!(why(&f, root), Why::OnWorker { connected: true, .. }));
     let other = f.segment(2);
-    assert_eq!(why(&f, other), Why::NoFreeSlot { workers: 1, slots: 1, ahead: 0 });
-    f.report(0, Attempt { segment: root, number: 1 }, failed(INFRASTRUCTURE));
-    assert_eq!(why(&f, root), Why::BackingOff { wait: Duration::from_secs(1), failures: 1, losses: 0 });
+    assert_eq!(why(&f, other), Why::NoFreeSlot { workers: 1, slots: 1, turn: Ahead { live: 1, ..Ahead::default() } });
+    for number in [1, 2] {
+        f.report(0, Attempt { segment: root, number }, failed(INFRASTRUCTURE));
+    }
+    assert_eq!(why(&f, root), Why::BackingOff { wait: Duration::from_secs(1), failures: 2, losses: 0 });
     let text = why(&f, root).to_string();
-    assert_eq!(text, "waits 1 s before the next attempt, after 1 infrastructure failures and 0 lost attempts in a row");
+    assert_eq!(text, "waits 1 s before the next attempt, after 2 infrastructure failures and 0 lost attempts in a row");
 }
 
 #[test]
@@ -276,8 +285,10 @@ fn the_next_deadline_is_the_first_lease_or_the_end_of_a_wait() {
     assert_eq!(f.scheduler.next_deadline(), None);
     f.connect(0, 0, 1, &[]);
     assert_eq!(f.scheduler.next_deadline(), Some(f.now.after(LEASE)));
-    let attempt = f.started(0);
-    f.report(0, attempt, failed(INFRASTRUCTURE));
+    for number in [1, 2] {
+        let attempt = Attempt { segment: f.segment(0), number };
+        f.report(0, attempt, failed(INFRASTRUCTURE));
+    }
     assert_eq!(f.scheduler.next_deadline(), Some(f.now.after(Duration::from_secs(1))));
     assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
 }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::fixture::{environment, manifest, step_manifest, submission, weights};
 use crate::{
     Change, CommittedEpoch, CommittedStep, Config, Effect, Event, Message, Report, SavedEpoch, SavedExperiment,
-    SavedSegment, SavedStep, Scheduler, Snapshot, Start, State, Timestamp, WorkerConnected,
+    SavedSegment, SavedStep, Scheduler, Sharing, Snapshot, Start, State, Timestamp, WorkerConnected,
 };
 
 use step::{Pick, Step, step};
@@ -156,6 +156,8 @@ impl World {
             | Change::CheckpointCollected { .. }
             | Change::ExperimentBound { .. }
             | Change::ExperimentPaused { .. }
+            | Change::ExperimentShared { .. }
+            | Change::WorkerDrained { .. }
             | Change::ExperimentCancelled { .. } => return,
         };
         assert_eq!(attempt.number, self.saved(attempt.segment).attempts, "{change:?}");
@@ -237,6 +239,14 @@ impl World {
                 let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
                 known.expect("it is stored").paused = since.is_some();
             }
+            Change::ExperimentShared { experiment, sharing } => {
+                let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
+                known.expect("it is stored").submission.sharing = sharing;
+            }
+            Change::WorkerDrained { worker, drain } => {
+                self.stored.drained.retain(|(known, _)| *known != worker);
+                self.stored.drained.extend(drain.map(|drain| (worker, drain)));
+            }
             Change::ExperimentCancelled { experiment, .. } => {
                 let known = self.stored.experiments.iter_mut().find(|e| e.submission.experiment == experiment);
                 known.expect("it is stored").cancelled = true;
@@ -267,7 +277,7 @@ impl World {
                 let work = start.work;
                 peer.tasks.insert(start.attempt, Task { work, started: false, done: 0, steps, start: from });
             }
-            Message::Stop(_) => {}
+            Message::Stop(_) | Message::Drain { .. } => {}
             Message::Revoke { attempt, .. } => {
                 peer.tasks.remove(&attempt);
             }
@@ -275,6 +285,7 @@ impl World {
     }
 
     fn connect(&mut self, index: usize, slots: u32, threads: u32, forget: bool, claim: &[Pick]) {
+        let slot_memory = u64::from(threads) * 8;
         if forget {
             self.peers[index].tasks.clear();
         }
@@ -284,7 +295,8 @@ impl World {
         let claimed = claim.iter().map(|&pick| self.attempt(pick));
         let running = self.peers[index].tasks.keys().copied().chain(claimed).collect();
         let (worker, environment) = (worker(index), Environment { threads, ..environment() });
-        self.handle(Event::WorkerConnected(WorkerConnected { worker, session, slots, environment, running }));
+        let connected = WorkerConnected { worker, session, slots, slot_memory, environment, running };
+        self.handle(Event::WorkerConnected(connected));
     }
 
     fn report(&mut self, index: usize, attempt: Attempt, report: Report) {
@@ -382,6 +394,19 @@ impl World {
             Step::Pause(index) => self.handle(Event::PauseExperiment(ExperimentId(Uuid::from_u128(index.into())))),
             Step::Resume(index) => self.handle(Event::ResumeExperiment(ExperimentId(Uuid::from_u128(index.into())))),
             Step::Retry(index) => self.handle(Event::RetryExperiment(ExperimentId(Uuid::from_u128(index.into())))),
+            Step::Share { index, sharing } => {
+                let experiment = ExperimentId(Uuid::from_u128(index.into()));
+                self.handle(Event::ShareExperiment { experiment, sharing });
+            }
+            Step::Drain { worker: index, drain } => {
+                self.handle(Event::DrainWorker { worker: worker(index), drain });
+            }
+            Step::HandBack { worker: index } => {
+                if let Some((&attempt, _)) = self.peers[index].tasks.first_key_value() {
+                    self.peers[index].tasks.remove(&attempt);
+                    self.report(index, attempt, Report::HandedBack);
+                }
+            }
             Step::Connect { worker, slots, threads, forget, claim } => {
                 self.connect(worker, slots, threads, forget, &claim);
             }
@@ -400,7 +425,7 @@ impl World {
             Step::Checkpoint { worker } => self.checkpoint(worker),
             Step::Damage { worker } => self.damage(worker),
             Step::Collect(part) => {
-                let segments = self.scheduler.segments.values();
+                let segments = self.scheduler.segments.iter().map(|(_, segment)| segment);
                 let all = segments.flat_map(|segment| segment.committed.iter().map(|epoch| epoch.manifest));
                 let manifests = all.filter(|manifest| manifest.0[0] % 4 == part).collect();
                 self.handle(Event::CollectCheckpoints(manifests));
@@ -421,6 +446,11 @@ impl World {
     fn settle(&mut self) {
         for index in 0..WORKERS {
             self.step(Step::Disconnect { worker: index, current: true });
+            self.handle(Event::DrainWorker { worker: worker(index), drain: None });
+        }
+        for index in 0..2 {
+            let (experiment, sharing) = (submission(index).experiment, Sharing::default());
+            self.handle(Event::ShareExperiment { experiment, sharing });
         }
         self.connect(0, 2, 1, true, &[]);
         self.connect(1, 2, 2, true, &[]);
@@ -464,10 +494,10 @@ fn without_leases(scheduler: &Scheduler) -> Vec<(SegmentId, Place)> {
         state: flat(&s.state),
         counts: [s.attempts, s.failures, s.losses, s.replays],
         committed: s.committed.clone(),
-        step: s.step.clone(),
-        environment: s.environment.clone(),
+        step: s.step.as_deref().cloned(),
+        environment: s.environment.as_deref().cloned(),
     };
-    all.map(|(&id, segment)| (id, place(segment))).collect()
+    all.map(|(id, segment)| (id, place(segment))).collect()
 }
 
 proptest! {

@@ -31,8 +31,9 @@ fn child(f: &mut Fixture) -> (Attempt, Attempt) {
 fn again(f: &mut Fixture, attempt: Attempt, report: Report) -> (Attempt, Start, Vec<u32>) {
     f.report(0, attempt, report);
     let state = f.scheduler.explain(f.now, attempt.segment).expect("it is known").state;
-    let State::Queued { not_before } = state else { panic!("{state:?}") };
-    f.advance(not_before.since(f.now));
+    if let State::Queued { not_before } = state {
+        f.advance(not_before.since(f.now));
+    }
     let start = f.last_start(0);
     assert_eq!(start.attempt, Attempt { number: attempt.number + 1, ..attempt });
     (start.attempt, start.start, start.work.epochs.iter().map(|work| work.epoch.0).collect())
@@ -107,6 +108,12 @@ fn a_checkpoint_that_was_made_anew_and_is_damaged_again_counts_as_a_failure() {
     let mut f = bound();
     let (root, first) = child(&mut f);
     let (mut attempt, ..) = damaged(&mut f, first, manifest(root, 2));
+    let wait = |f: &mut Fixture| {
+        if let State::Queued { not_before } = f.state(1) {
+            f.advance(not_before.since(f.now));
+            f.heartbeat_all(0);
+        }
+    };
     for _ in 1..f.config.max_failures {
         f.commit(0, attempt, 2);
         let failed = Report::Failed { cause: FailureCause::Infrastructure, message: String::new() };
@@ -115,15 +122,13 @@ fn a_checkpoint_that_was_made_anew_and_is_damaged_again_counts_as_a_failure() {
         if let State::Done(Outcome::Failed { .. }) = f.state(1) {
             return;
         }
-        let State::Queued { not_before } = f.state(1) else { panic!("{:?}", f.state(1)) };
-        f.advance(not_before.since(f.now));
+        wait(&mut f);
         let next = Attempt { number: attempt.number + 1, ..attempt };
         f.report(0, next, Report::Damaged { checkpoint: made, message: "again".to_owned() });
         if let State::Done(Outcome::Failed { .. }) = f.state(1) {
             return;
         }
-        let State::Queued { not_before } = f.state(1) else { panic!("{:?}", f.state(1)) };
-        f.advance(not_before.since(f.now));
+        wait(&mut f);
         attempt = Attempt { number: next.number + 1, ..next };
     }
     panic!("a store that damages what it is given is used for ever");
@@ -132,12 +137,13 @@ fn a_checkpoint_that_was_made_anew_and_is_damaged_again_counts_as_a_failure() {
 #[test]
 fn damage_that_is_no_damage_of_the_path_is_an_ordinary_failure() {
     let mut f = bound();
-    let (_, first) = child(&mut f);
+    let (root, first) = child(&mut f);
     let checkpoint = Digest::of(b"something else");
     f.report(0, first, Report::Damaged { checkpoint, message: "it is not there".to_owned() });
     let damage = |effect: &Effect| matches!(effect, Effect::Persist(Change::CheckpointDamaged { .. }));
     assert!(!f.effects.iter().any(damage));
-    assert!(matches!(f.state(1), State::Queued { not_before } if not_before > f.now));
+    assert!(matches!(f.state(1), State::Assigned { attempt: 2, .. }));
+    assert_eq!(f.last_start(0).start, Start::Checkpoint(manifest(root, 2)), "nothing is known to be damaged");
 }
 
 #[test]

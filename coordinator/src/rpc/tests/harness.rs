@@ -202,6 +202,7 @@ impl Worker {
             environment: environment(),
             store: coordinator.blobs.store_id(),
             running: Vec::new(),
+            slot_memory_bytes: None,
         };
         outbox.send(WorkerMessage::Register(register).into()).await.expect("open");
         let mut client = FleetClient::new(channel(coordinator.address).await);

@@ -69,6 +69,7 @@ fn submitted() -> Known {
             cancelled_at: None,
             paused_at: None,
             environment: None,
+            sharing: Default::default(),
         },
         segments,
     }

@@ -31,6 +31,7 @@ impl Tables {
             experiments,
             damaged: damaged.iter().filter(|_| !planted!(SnapshotForgetsDamage)).copied().collect(),
             collected: collected.iter().copied().collect(),
+            drained: self.drains.iter().map(|(worker, drain)| (*worker, drain.clone())).collect(),
         })
     }
 
@@ -46,6 +47,7 @@ impl Tables {
             reused: Vec::new(),
             rule: record.spec.controls.environment,
             environment: None,
+            sharing: record.sharing,
         };
         let segments = row.segments.iter().filter_map(|id| Some(self.saved_segment(*id, self.segments.get(id)?)));
         Ok(SavedExperiment {
@@ -165,7 +167,8 @@ impl Tables {
         if let Some(record) = exact {
             return Ok(record.clone());
         }
-        let begins = records().filter(|record| begins(&record.id.0, text)).map(|record| (record.id.to_string(), record));
+        let begins =
+            records().filter(|record| begins(&record.id.0, text)).map(|record| (record.id.to_string(), record));
         only(What::Experiment, text, begins.collect(), "`ceteris ls` lists those that are").cloned()
     }
 

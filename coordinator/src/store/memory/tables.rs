@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ceteris_scheduler::{CommittedStep, State, Timestamp};
+use ceteris_scheduler::{CommittedStep, Drain, State, Timestamp};
 use ceteris_shared::{
     checkpoint::Environment,
     digest::Digest,
@@ -25,6 +25,7 @@ pub(super) struct Tables {
     pub(super) segments: BTreeMap<SegmentId, SegmentRow>,
     pub(super) epochs: BTreeMap<(SegmentId, Epoch), EpochRow>,
     pub(super) epochs_by_key: BTreeMap<LineageKey, Vec<(SegmentId, Epoch)>>,
+    pub(super) drains: BTreeMap<WorkerId, Drain>,
     pub(super) damaged: BTreeSet<Digest>,
     pub(super) collected: BTreeSet<Digest>,
     /// In the order of arrival.

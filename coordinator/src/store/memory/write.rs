@@ -41,9 +41,7 @@ impl Tables {
     /// Whether a change contradicts nothing that is there, or that the changes before it add.
     fn check(&self, added: &mut Added, change: &Change) -> Result<(), Error> {
         let holds = match change {
-            Change::Experiment(record) => {
-                self.experiment(record.id).is_none() && added.experiments.insert(record.id)
-            }
+            Change::Experiment(record) => self.experiment(record.id).is_none() && added.experiments.insert(record.id),
             Change::Worker(record) => {
                 added.workers.insert(record.id);
                 true
@@ -55,9 +53,8 @@ impl Tables {
     }
 
     fn check_decision(&self, added: &mut Added, decision: &Decision) -> bool {
-        let experiment = |added: &Added, id: &ExperimentId| {
-            added.experiments.contains(id) || self.experiment(*id).is_some()
-        };
+        let experiment =
+            |added: &Added, id: &ExperimentId| added.experiments.contains(id) || self.experiment(*id).is_some();
         let segment = |added: &Added, id: &SegmentId| added.segments.contains(id) || self.segments.contains_key(id);
         let attempt = |added: &Added, attempt: &Attempt| {
             let known = self.segments.get(&attempt.segment);
@@ -90,8 +87,10 @@ impl Tables {
             }
             Decision::CheckpointCollected { manifest, .. } => !self.collected.contains(manifest),
             Decision::ExperimentBound { experiment: of, .. }
+            | Decision::ExperimentShared { experiment: of, .. }
             | Decision::ExperimentPaused { experiment: of, .. }
             | Decision::ExperimentCancelled { experiment: of, .. } => experiment(added, of),
+            Decision::WorkerDrained { .. } => true,
         }
     }
 
@@ -190,6 +189,15 @@ impl Tables {
                     record.environment = Some(environment.clone());
                 }
             }
+            Decision::ExperimentShared { experiment, sharing } => {
+                if let Some(record) = self.experiment_mut(*experiment) {
+                    record.sharing = *sharing;
+                }
+            }
+            Decision::WorkerDrained { worker, drain } => match drain {
+                Some(drain) => drop(self.drains.insert(*worker, drain.clone())),
+                None => drop(self.drains.remove(worker)),
+            },
             Decision::ExperimentPaused { experiment, since } => {
                 if let Some(record) = self.experiment_mut(*experiment) {
                     record.paused_at = *since;

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use ceteris_scheduler::{AttemptEnd, Outcome, SavedStep, State, StopReason, Timestamp};
+use ceteris_scheduler::{AttemptEnd, Drain, Outcome, SavedStep, Sharing, State, StopReason, Timestamp};
 use ceteris_shared::{
     ids::{Attempt, Epoch},
     trainer::{FailureCause, MetricPoint, Spent},
@@ -108,6 +108,7 @@ pub(super) fn state_columns(state: &State) -> StateColumns {
         let cause = match state {
             State::Stopping { reason: StopReason::Cancelled, .. } => Some("cancelled"),
             State::Stopping { reason: StopReason::Paused, .. } => Some("paused"),
+            State::Stopping { reason: StopReason::Preempted, .. } => Some("preempted"),
             _ => None,
         };
         let (attempt, worker, until) =
@@ -148,6 +149,7 @@ pub(super) fn state_of(row: &SqliteRow) -> Result<State, Fault> {
             deadline: row.time("until")?,
             reason: match row.optional_text("cause")?.as_deref() {
                 Some("paused") => StopReason::Paused,
+                Some("preempted") => StopReason::Preempted,
                 _ => StopReason::Cancelled,
             },
         },
@@ -210,7 +212,18 @@ pub(super) fn experiment_of(row: &SqliteRow) -> Result<ExperimentRecord, Fault> 
         cancelled_at: row.optional_time("cancelled_at")?,
         paused_at: row.optional_time("paused_at")?,
         environment: row.optional_document("environment")?,
+        sharing: Sharing {
+            priority: row.number("priority")?,
+            weight: row.number("weight")?,
+            max_concurrent: row.optional_number("max_concurrent")?,
+            device_memory: row.number("device_memory")?,
+        },
     })
+}
+
+/// What of a worker is not to be used.
+pub(super) fn drain_of(row: &SqliteRow) -> Result<Drain, Fault> {
+    Ok(row.optional_document("slots")?.map_or(Drain::Worker, Drain::Slots))
 }
 
 pub(super) fn run_of(row: &SqliteRow) -> Result<RunRef, Fault> {

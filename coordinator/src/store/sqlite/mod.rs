@@ -2,20 +2,24 @@
 //!
 //! One connection writes and a few read (WAL, full synchronisation: what is committed survives a power cut). Every write
 //! is a transaction and every read runs to its end, so that no open statement keeps the log from being folded back into
-//! the file. A lock file beside it keeps a second coordinator out: two schedulers on one database would both give work
+//! the file ([`writer`]); what workers measure is committed together ([`append`]). A lock file beside it keeps a second coordinator out: two schedulers on one database would both give work
 //! away.
 
+mod append;
+pub mod backup;
 mod codec;
+#[cfg(test)]
+mod golden;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
+mod writer;
 
 use std::{
     collections::HashMap,
     fs::{self, File, TryLockError},
-    path::{Path, PathBuf},
-    time::Duration,
+    path::Path,
 };
 
 use async_trait::async_trait;
@@ -32,9 +36,12 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use append::Appender;
+use writer::{BUSY, Writer, beside};
+
 use super::{
-    Change, DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, References, RunRef, SegmentRecord,
-    SeriesPoint, SeriesQuery, Store, TrainedEpoch, WeightsRecord, WorkerRecord,
+    Change, DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, Observation, Observed, References,
+    RunRef, SegmentRecord, SeriesPoint, SeriesQuery, Store, TrainedEpoch, WeightsRecord, WorkerRecord,
 };
 
 /// Connections that only read.
@@ -43,8 +50,8 @@ const READERS: u32 = 4;
 /// An open database. Dropping it lets another coordinator open it.
 #[derive(Debug)]
 pub struct Sqlite {
-    place: PathBuf,
-    writer: SqlitePool,
+    writer: Writer,
+    appender: Appender,
     readers: SqlitePool,
     lock: File,
 }
@@ -75,20 +82,16 @@ impl Sqlite {
             .filename(place)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10));
+            .busy_timeout(BUSY);
         let pool =
             |connections| SqlitePoolOptions::new().max_connections(connections).idle_timeout(None).max_lifetime(None);
         let writing = options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
         let writer = pool(1).connect_with(writing).await.map_err(|error| opening(place, error))?;
-        sqlx::migrate!("migrations/sqlite").run(&writer).await.map_err(|error| migrating(place, error))?;
+        backup::MIGRATOR.run(&writer).await.map_err(|error| migrating(place, error))?;
         let readers =
             pool(READERS).connect_with(options.read_only(true)).await.map_err(|error| opening(place, error))?;
-        Ok(Self { place: place.to_owned(), writer, readers, lock })
-    }
-
-    /// A transaction that holds the write lock from its beginning.
-    async fn writing(&self) -> Result<Transaction<'static, Driver>, Fault> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        let writer = Writer::new(place, writer);
+        Ok(Self { appender: Appender::start(writer.clone()), writer, readers, lock })
     }
 
     /// A transaction that sees one state of the database.
@@ -97,11 +100,7 @@ impl Sqlite {
     }
 
     fn named(&self, fault: Fault) -> Error {
-        match fault {
-            Fault::Refused(error) => error,
-            Fault::Damaged(what) => Error::Damaged { place: self.place.clone(), what },
-            Fault::Sql(error) => sql(&self.place, error),
-        }
+        self.writer.named(&fault)
     }
 }
 
@@ -111,8 +110,7 @@ fn lock(place: &Path) -> Result<File, Error> {
     if let Some(folder) = place.parent() {
         fs::create_dir_all(folder).map_err(not_writable)?;
     }
-    let mut beside = place.as_os_str().to_owned();
-    beside.push(".lock");
+    let beside = beside(place, ".lock");
     let file = File::options().create(true).truncate(false).write(true).open(beside).map_err(not_writable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -127,10 +125,10 @@ fn result_code(error: &sqlx::Error) -> Option<i32> {
     Some(code & 0xff)
 }
 
-fn sql(place: &Path, error: sqlx::Error) -> Error {
+fn sql(place: &Path, error: &sqlx::Error) -> Error {
     let place = place.to_owned();
     let cause = error.to_string();
-    match result_code(&error) {
+    match result_code(error) {
         Some(8 | 14) => Error::NotWritable { place, cause },
         Some(11 | 26) => Error::Damaged { place, what: cause },
         Some(13) => Error::Full { place },
@@ -139,7 +137,7 @@ fn sql(place: &Path, error: sqlx::Error) -> Error {
 }
 
 fn opening(place: &Path, error: sqlx::Error) -> Error {
-    match sql(place, error) {
+    match sql(place, &error) {
         Error::Database { place, cause } => Error::NotWritable { place, cause },
         other => other,
     }
@@ -152,7 +150,7 @@ fn migrating(place: &Path, error: MigrateError) -> Error {
             place: place.to_owned(),
             what: format!("its migration {migration} is another one than this program's"),
         },
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => sql(place, error),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => sql(place, &error),
         other => Error::Database { place: place.to_owned(), cause: other.to_string() },
     }
 }
@@ -186,7 +184,9 @@ impl Store for Sqlite {
         attempt: Attempt,
         points: &[MetricPoint],
     ) -> Result<bool, Error> {
-        self.write_metrics(worker, sequence, attempt, points).await.map_err(|fault| self.named(fault))
+        let what = Observation::Metrics(points.to_vec());
+        let known = self.append(worker, vec![Observed { sequence, attempt, what }]).await?;
+        Ok(known == [true])
     }
 
     async fn append_log(
@@ -196,7 +196,13 @@ impl Store for Sqlite {
         attempt: Attempt,
         lines: &[String],
     ) -> Result<bool, Error> {
-        self.write_log(worker, sequence, attempt, lines).await.map_err(|fault| self.named(fault))
+        let what = Observation::Log(lines.to_vec());
+        let known = self.append(worker, vec![Observed { sequence, attempt, what }]).await?;
+        Ok(known == [true])
+    }
+
+    async fn append(&self, worker: WorkerId, observed: Vec<Observed>) -> Result<Vec<bool>, Error> {
+        self.appender.append(worker, observed).await
     }
 
     async fn register_dataset(&self, dataset: &DatasetRecord) -> Result<DatasetRecord, Error> {
@@ -257,7 +263,7 @@ impl Store for Sqlite {
 
     async fn close(&self) {
         self.readers.close().await;
-        self.writer.close().await;
+        self.writer.pool.close().await;
         // It fails only where locks are not kept, and there nothing is locked.
         let _ = self.lock.unlock();
     }

@@ -14,8 +14,8 @@ use sqlx::{SqliteConnection, query, query_scalar, sqlite::SqliteRow};
 use super::{
     Fault, Sqlite,
     codec::{
-        Columns as _, attempt_of, committed_of, dataset_of, end_of, experiment_of, int, json, log_of, point_of,
-        replayed_of, run_of, state_of, step_of, weights_of, worker_of,
+        Columns as _, attempt_of, committed_of, dataset_of, drain_of, end_of, experiment_of, int, json, log_of,
+        point_of, replayed_of, run_of, state_of, step_of, weights_of, worker_of,
     },
 };
 use crate::store::{
@@ -51,6 +51,7 @@ impl Sqlite {
                 reused: Vec::new(),
                 rule: record.spec.controls.environment,
                 environment: None,
+                sharing: record.sharing,
             };
             Ok(SavedExperiment { submission, cancelled, paused, environment, segments })
         });
@@ -59,7 +60,10 @@ impl Sqlite {
         let damaged = damaged.iter().map(|row| row.parsed("manifest")).collect::<Result<_, _>>()?;
         let collected = query("SELECT manifest FROM collected ORDER BY manifest").fetch_all(&mut *from).await?;
         let collected = collected.iter().map(|row| row.parsed("manifest")).collect::<Result<_, _>>()?;
-        Ok(Snapshot { experiments, damaged, collected })
+        let drained = query("SELECT worker, slots FROM drained ORDER BY worker").fetch_all(&mut *from).await?;
+        let drained =
+            drained.iter().map(|row| Ok((row.parsed("worker")?, drain_of(row)?))).collect::<Result<_, Fault>>()?;
+        Ok(Snapshot { experiments, damaged, collected, drained })
     }
 
     pub(super) async fn read_trained(
@@ -258,19 +262,20 @@ impl Sqlite {
 
     pub(super) async fn read_series(&self, wanted: &SeriesQuery) -> Result<Vec<SeriesPoint>, Fault> {
         let select = "WITH measured AS ( \
-               SELECT wanted.key, c.segment, a.id, a.number, c.epoch \
+               SELECT wanted.key, c.segment, a.number, s.split, s.name, p.epoch, p.step, p.value \
                FROM json_each(?1) AS wanted JOIN counted AS c ON c.segment = wanted.value \
                JOIN attempts AS a ON a.segment = c.source AND a.number = c.attempt \
+               JOIN series AS s ON s.attempt = a.id JOIN points AS p ON p.series = s.id AND p.epoch = c.epoch \
+               WHERE ?3 = '[]' OR s.name IN (SELECT value FROM json_each(?3)) \
                UNION ALL \
-               SELECT wanted.key, a.segment, a.id, a.number, NULL \
+               SELECT wanted.key, a.segment, a.number, s.split, s.name, p.epoch, p.step, p.value \
                FROM json_each(?1) AS wanted JOIN attempts AS a ON a.segment = wanted.value \
-               WHERE ?2 AND a.number = (SELECT max(number) FROM attempts WHERE segment = a.segment)) \
-             SELECT w.segment, w.number, m.split, m.name, m.epoch, m.step, m.value \
-             FROM measured AS w JOIN metrics AS m ON m.attempt = w.id \
-             WHERE (m.epoch = w.epoch \
-                    OR (w.epoch IS NULL AND m.epoch NOT IN (SELECT epoch FROM counted WHERE segment = w.segment))) \
-               AND (?3 = '[]' OR m.name IN (SELECT value FROM json_each(?3))) \
-             ORDER BY w.key, m.split, m.name, m.epoch, m.step";
+               JOIN series AS s ON s.attempt = a.id JOIN points AS p ON p.series = s.id \
+               WHERE ?2 AND a.number = (SELECT max(number) FROM attempts WHERE segment = a.segment) \
+                 AND NOT EXISTS (SELECT 1 FROM counted WHERE segment = a.segment AND epoch = p.epoch) \
+                 AND (?3 = '[]' OR s.name IN (SELECT value FROM json_each(?3)))) \
+             SELECT segment, number, split, name, epoch, step, value FROM measured \
+             ORDER BY key, split, name, epoch, step";
         let rows = query(select)
             .bind(json(&wanted.segments)?)
             .bind(wanted.uncommitted)

@@ -1,12 +1,11 @@
 //! What changes the database. Every function here is one transaction.
 
-use ceteris_scheduler::{Change as Decision, State, Timestamp};
+use ceteris_scheduler::{Change as Decision, Drain, Sharing, State, Timestamp};
 use ceteris_shared::{
     digest::Digest,
     ids::{Attempt, ExperimentId, SegmentId, WorkerId},
-    trainer::MetricPoint,
 };
-use sqlx::{QueryBuilder, SqliteConnection, query, query_scalar};
+use sqlx::{SqliteConnection, query};
 
 use super::{
     Fault, Sqlite,
@@ -14,67 +13,19 @@ use super::{
 };
 use crate::store::{Change, DatasetRecord, Error, ExperimentRecord, WeightsRecord, What, WorkerRecord, scored_text};
 
-/// Rows of one INSERT: six values each, far below SQLite's limit of 32,766.
-const ROWS: usize = 1000;
-
 impl Sqlite {
     pub(super) async fn write_changes(&self, changes: &[Change]) -> Result<(), Fault> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.writer.writing().await?;
         for change in changes {
             write_change(&mut transaction, change).await?;
         }
-        Ok(transaction.commit().await?)
-    }
-
-    pub(super) async fn write_metrics(
-        &self,
-        worker: WorkerId,
-        sequence: u64,
-        attempt: Attempt,
-        points: &[MetricPoint],
-    ) -> Result<bool, Fault> {
-        let mut transaction = self.writing().await?;
-        write_sequence(&mut transaction, worker, sequence).await?;
-        let row = attempt_row(&mut transaction, worker, attempt).await?;
-        if let Some(row) = row {
-            for rows in points.chunks(ROWS) {
-                let mut insert = QueryBuilder::new("INSERT INTO metrics (attempt, split, name, epoch, step, value) ");
-                insert.push_values(rows, |mut values, point| {
-                    values.push_bind(row).push_bind(point.split.name()).push_bind(&point.name);
-                    values.push_bind(int(point.epoch.0)).push_bind(int(point.step)).push_bind(point.value);
-                });
-                insert.push(" ON CONFLICT DO NOTHING");
-                insert.build().persistent(rows.len() == ROWS).execute(&mut *transaction).await?;
-            }
-        }
         transaction.commit().await?;
-        Ok(row.is_some())
-    }
-
-    pub(super) async fn write_log(
-        &self,
-        worker: WorkerId,
-        sequence: u64,
-        attempt: Attempt,
-        lines: &[String],
-    ) -> Result<bool, Fault> {
-        let mut transaction = self.writing().await?;
-        write_sequence(&mut transaction, worker, sequence).await?;
-        let row = attempt_row(&mut transaction, worker, attempt).await?;
-        if let Some(row) = row {
-            query("INSERT INTO logs (attempt, sequence, lines) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-                .bind(row)
-                .bind(int(sequence))
-                .bind(json(&lines)?)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        transaction.commit().await?;
-        Ok(row.is_some())
+        self.writer.fold_log_back().await;
+        Ok(())
     }
 
     pub(super) async fn write_dataset(&self, dataset: &DatasetRecord) -> Result<DatasetRecord, Fault> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.writer.writing().await?;
         query(
             "INSERT INTO datasets (name, manifest, image_size, classes, counts, patients, registered_at) \
              VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -96,7 +47,7 @@ impl Sqlite {
     }
 
     pub(super) async fn write_weights(&self, weights: &WeightsRecord) -> Result<WeightsRecord, Fault> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.writer.writing().await?;
         query("INSERT INTO weights (name, digest, arch, registered_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
             .bind(&weights.name)
             .bind(weights.digest.to_string())
@@ -174,24 +125,13 @@ async fn write_worker(to: &mut SqliteConnection, worker: &WorkerRecord) -> Resul
     Ok(())
 }
 
-async fn write_sequence(to: &mut SqliteConnection, worker: WorkerId, sequence: u64) -> Result<(), Fault> {
+pub(super) async fn write_sequence(to: &mut SqliteConnection, worker: WorkerId, sequence: u64) -> Result<(), Fault> {
     query("UPDATE workers SET sequence = max(sequence, ?) WHERE id = ?")
         .bind(int(sequence))
         .bind(worker.to_string())
         .execute(to)
         .await?;
     Ok(())
-}
-
-/// The row of an attempt, if it is the worker's.
-async fn attempt_row(to: &mut SqliteConnection, worker: WorkerId, attempt: Attempt) -> Result<Option<i64>, Fault> {
-    let rows = query_scalar("SELECT id FROM attempts WHERE segment = ? AND number = ? AND worker = ?")
-        .bind(attempt.segment.to_string())
-        .bind(int(attempt.number))
-        .bind(worker.to_string())
-        .fetch_all(to)
-        .await?;
-    Ok(rows.first().copied())
 }
 
 async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Result<(), Fault> {
@@ -293,6 +233,8 @@ async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Resul
                 .await?;
             Ok(())
         }
+        Decision::ExperimentShared { experiment, sharing } => write_sharing(to, *experiment, *sharing).await,
+        Decision::WorkerDrained { worker, drain } => write_drain(to, *worker, drain.as_ref()).await,
         Decision::ExperimentCancelled { experiment, at } => {
             query("UPDATE experiments SET cancelled_at = ? WHERE id = ?")
                 .bind(int(at.0))
@@ -302,6 +244,37 @@ async fn write_decision(to: &mut SqliteConnection, decision: &Decision) -> Resul
             Ok(())
         }
     }
+}
+
+async fn write_sharing(to: &mut SqliteConnection, experiment: ExperimentId, sharing: Sharing) -> Result<(), Fault> {
+    query("UPDATE experiments SET priority = ?, weight = ?, max_concurrent = ?, device_memory = ? WHERE id = ?")
+        .bind(int(sharing.priority))
+        .bind(int(sharing.weight))
+        .bind(sharing.max_concurrent.map(int))
+        .bind(int(sharing.device_memory))
+        .bind(experiment.to_string())
+        .execute(to)
+        .await?;
+    Ok(())
+}
+
+async fn write_drain(to: &mut SqliteConnection, worker: WorkerId, drain: Option<&Drain>) -> Result<(), Fault> {
+    let slots = match drain {
+        None => {
+            query("DELETE FROM drained WHERE worker = ?").bind(worker.to_string()).execute(to).await?;
+            return Ok(());
+        }
+        Some(Drain::Worker) => None,
+        Some(Drain::Slots(slots)) => Some(json(slots)?),
+    };
+    query(
+        "INSERT INTO drained (worker, slots) VALUES (?, ?) ON CONFLICT (worker) DO UPDATE SET slots = excluded.slots",
+    )
+    .bind(worker.to_string())
+    .bind(slots)
+    .execute(to)
+    .await?;
+    Ok(())
 }
 
 async fn add_segment(

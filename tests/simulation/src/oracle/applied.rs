@@ -1,33 +1,43 @@
-//! What reaches the store.
+//! What is decided to be changed, and whether it reaches the store as a whole.
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use ceteris_coordinator::store::Change;
-use ceteris_scheduler::{AttemptEnd, Change as Decision, Outcome, State, Timestamp};
+use ceteris_scheduler::{AttemptEnd, Change as Decision, Outcome, State, Submission, Timestamp};
 use ceteris_shared::{
     ids::{Attempt, SegmentId, WorkerId},
     spec::EnvironmentRule,
     trainer::{FailureCause, MetricPoint},
 };
 
-use super::{Known, Live, Oracle, Planned, Record};
+use super::{Books, Known, Live, Oracle, Planned, Record};
 
 impl Oracle {
     /// A transaction was made.
     pub fn committed(&self, life: u64, changes: &[Change]) {
-        let mut record = self.lock();
-        let leader = record.leader;
-        record.require(life == leader, "only the leader writes", || format!("life {life} wrote while {leader} led"));
-        record.check_whole(life, changes);
+        let mut books = self.lock();
+        books.check_whole(life, changes);
         for change in changes {
-            record.apply(life, change, changes);
+            if let Change::Sequence { worker, sequence } = change {
+                let heard = books.heard.contains(worker);
+                books.ahead.require(heard, "what comes on an old connection is not taken", || {
+                    format!("event {sequence} of worker {worker} is recorded, and was refused")
+                });
+                books.take(*worker, *sequence, false);
+            }
         }
+        books.heard.clear();
+        // The driver decides nothing while it commits.
+        let books = &mut *books;
+        books.stored = books.ahead.clone();
     }
 
     /// A batch of measured values was added.
     pub fn measured(&self, worker: WorkerId, sequence: u64, attempt: Attempt, points: &[MetricPoint]) {
-        let mut record = self.lock();
-        record.take(worker, sequence, true);
-        if record.owners.get(&attempt).is_some_and(|(owner, _)| *owner == worker) {
-            let values = record.metrics.entry(attempt).or_default();
+        let mut books = self.lock();
+        books.take(worker, sequence, true);
+        if books.stored.owners.get(&attempt) == Some(&worker) {
+            let values = books.metrics.entry(attempt).or_default();
             for MetricPoint { epoch, step, split, name, value } in points {
                 values.entry((split.name(), name.clone(), *epoch, *step)).or_insert(value.to_bits());
             }
@@ -36,63 +46,74 @@ impl Oracle {
 
     /// Log lines were added.
     pub fn logged(&self, worker: WorkerId, sequence: u64, attempt: Attempt) {
-        let mut record = self.lock();
-        record.take(worker, sequence, true);
-        if record.owners.get(&attempt).is_some_and(|(owner, _)| *owner == worker) {
-            record.logs.entry(attempt).or_default().insert(sequence);
+        let mut books = self.lock();
+        books.take(worker, sequence, true);
+        if books.stored.owners.get(&attempt) == Some(&worker) {
+            books.logs.entry(attempt).or_default().insert(sequence);
         }
     }
 }
 
-impl Record {
+impl Books {
     /// Events are stored in order and none is left out; one that changes nothing when it comes twice may come twice.
     fn take(&mut self, worker: WorkerId, sequence: u64, twice: bool) {
         let taken = self.taken.entry(worker).or_insert(0);
         let last = *taken;
         *taken = last.max(sequence);
-        self.require(sequence <= last + 1, "no event is left out", || {
+        self.ahead.require(sequence <= last + 1, "no event is left out", || {
             format!("event {sequence} of worker {worker} was stored after {last}")
         });
-        self.require(twice || sequence > last, "no event is taken twice", || {
+        self.ahead.require(twice || sequence > last, "no event is taken twice", || {
             format!("event {sequence} of worker {worker} was taken again")
         });
     }
 
-    /// What one event leads to is one transaction, with the event's number.
+    /// What an event leads to is part of one transaction, with the event's number; only what is written over in the same
+    /// one is left out.
     fn check_whole(&mut self, life: u64, changes: &[Change]) {
-        let Some(life) = self.lives.get_mut(&life) else { return };
-        let decided = std::mem::take(&mut life.decided);
-        let stale = life.stale && changes.iter().any(|change| matches!(change, Change::Sequence { .. }));
+        let leader = self.ahead.leader;
+        self.ahead
+            .require(life == leader, "only the leader writes", || format!("life {life} wrote while {leader} led"));
+        let mut later = BTreeSet::new();
+        let mut decided: Vec<Decision> = std::mem::take(&mut self.pending);
+        decided.reverse();
+        decided.retain(|change| match change {
+            Decision::SegmentChanged { segment, .. } => later.insert(*segment),
+            _ => true,
+        });
+        decided.reverse();
         let made = changes.iter().filter_map(|change| match change {
             Change::Scheduler(decision) => Some(decision),
             _ => None,
         });
         let whole = made.eq(&decided);
-        self.require(whole, "one event is one transaction", || {
+        self.ahead.require(whole, "one event is one transaction", || {
             format!("{} changes were decided, and others were made: {changes:?}", decided.len())
         });
-        self.require(!stale, "what comes on an old connection is not taken", || format!("{changes:?}"));
     }
+}
 
-    fn apply(&mut self, life: u64, change: &Change, all: &[Change]) {
-        match change {
-            Change::Experiment(record) => {
-                let known = Known {
-                    plan: record.plan.clone(),
-                    rule: record.spec.controls.environment,
-                    bound: record.environment.clone(),
-                    cancelled: false,
-                    paused: false,
-                };
-                self.experiments.insert(record.id, known);
-            }
-            Change::Worker(_) => {}
-            Change::Sequence { worker, sequence } => self.take(*worker, *sequence, false),
-            Change::Scheduler(decision) => self.apply_decision(life, decision, all),
+impl Record {
+    /// What an event leads to.
+    pub(super) fn apply(&mut self, life: u64, all: &[Decision]) {
+        for decision in all {
+            self.apply_decision(life, decision, all);
         }
     }
 
-    fn apply_decision(&mut self, life: u64, decision: &Decision, all: &[Change]) {
+    /// An experiment is known from now on.
+    pub(super) fn submit(&mut self, submission: &Submission) {
+        let known = Known {
+            plan: Arc::new(submission.plan.clone()),
+            rule: submission.rule,
+            bound: submission.environment.clone(),
+            cancelled: false,
+            paused: false,
+        };
+        self.experiments.entry(submission.experiment).or_insert(known);
+    }
+
+    fn apply_decision(&mut self, life: u64, decision: &Decision, all: &[Decision]) {
         match decision {
             Decision::SegmentAdded { segment, experiment, position, state } => {
                 let Some(plan) = self.experiments.get(experiment).map(|known| &known.plan) else {
@@ -186,7 +207,9 @@ impl Record {
             Decision::ExperimentBound { experiment, environment } => {
                 if let Some(known) = self.experiments.get_mut(experiment) {
                     let free = known.bound.replace(environment.clone()).is_none_or(|before| before == *environment);
-                    self.require(free, "an experiment stays in its class", || format!("{experiment} changes its class"));
+                    self.require(free, "an experiment stays in its class", || {
+                        format!("{experiment} changes its class")
+                    });
                 }
             }
             Decision::ExperimentPaused { experiment, since } => {
@@ -194,6 +217,7 @@ impl Record {
                     known.paused = since.is_some();
                 }
             }
+            Decision::ExperimentShared { .. } | Decision::WorkerDrained { .. } => {}
             Decision::ExperimentCancelled { experiment, .. } => {
                 if let Some(known) = self.experiments.get_mut(experiment) {
                     known.cancelled = true;
@@ -246,14 +270,15 @@ impl Record {
         let Some(own) = self.segments.get_mut(&attempt.segment) else {
             return self.broken("segments are planned", format!("{attempt} is of no segment"));
         };
-        let (live, number, state, experiment) =
-            (own.live.clone(), own.attempts, own.state.clone(), own.experiment);
+        let (live, number, state, experiment) = (own.live.clone(), own.attempts, own.state.clone(), own.experiment);
         let (parent, done) = (own.parent, own.committed == own.epochs.len());
         own.attempts = attempt.number;
         own.live = Some(Live { attempt, worker, replays, stopping: false });
-        self.owners.insert(attempt, (worker, environment.clone()));
+        self.owners.insert(attempt, worker);
         self.require(live.is_none(), "one attempt at a time", || format!("{attempt} begins while {live:?} is live"));
-        self.require(attempt.number == number + 1, "attempts are counted", || format!("{attempt} comes after {number}"));
+        self.require(attempt.number == number + 1, "attempts are counted", || {
+            format!("{attempt} comes after {number}")
+        });
         self.require(!done, "the budget is spent once", || format!("{attempt} begins, and everything is committed"));
         let ready = parent.is_none_or(|parent| self.all_committed(parent));
         self.require(ready, "parents come first", || format!("{attempt} begins before what it continues is trained"));
@@ -266,7 +291,8 @@ impl Record {
         });
         let Some(known) = self.experiments.get(&experiment) else { return };
         let (cancelled, paused) = (known.cancelled, known.paused);
-        let elsewhere = known.rule == EnvironmentRule::Same && known.bound.as_ref().is_some_and(|bound| bound != environment);
+        let elsewhere =
+            known.rule == EnvironmentRule::Same && known.bound.as_ref().is_some_and(|bound| bound != environment);
         self.require(!cancelled, "cancelled is cancelled", || format!("{attempt} begins of a cancelled experiment"));
         self.require(!paused, "paused is paused", || format!("{attempt} begins of a paused experiment"));
         self.require(!elsewhere, "an experiment stays in its class", || format!("{attempt} begins in another class"));
@@ -281,10 +307,12 @@ impl Record {
         });
     }
 
-    fn end(&mut self, attempt: Attempt, end: &AttemptEnd, at: Timestamp, all: &[Change]) {
+    fn end(&mut self, attempt: Attempt, end: &AttemptEnd, at: Timestamp, all: &[Decision]) {
         let first = self.config.backoff;
         self.require_live(attempt, "ended");
-        let found = all.iter().any(|change| matches!(change, Change::Scheduler(Decision::CheckpointDamaged { attempt: by, .. }) if *by == attempt));
+        let found = all
+            .iter()
+            .any(|change| matches!(change, Decision::CheckpointDamaged { attempt: by, .. } if *by == attempt));
         let Some(own) = self.segments.get_mut(&attempt.segment) else { return };
         let stopping = own.live.take().is_some_and(|live| live.stopping);
         // What is damaged for the first time is no sign of trouble: the counter begins anew.
@@ -298,7 +326,8 @@ impl Record {
             AttemptEnd::Failed { cause: FailureCause::Infrastructure, .. } if found => {}
             AttemptEnd::Failed { cause: FailureCause::Infrastructure, .. } => {
                 own.failures = own.failures.saturating_add(1);
-                own.waits = Some(at.after(first * own.failures));
+                // One failure alone is no sign of trouble.
+                own.waits = Some(at.after(first * (own.failures - 1)));
             }
             AttemptEnd::Failed { .. } => {}
             AttemptEnd::Finished | AttemptEnd::Stopped | AttemptEnd::Lost => own.losses += 1,
@@ -325,14 +354,14 @@ impl Record {
     }
 
     /// What is paused and not at its end is stopped with the epoch that it commits.
-    fn check_pause(&mut self, id: SegmentId, all: &[Change]) {
+    fn check_pause(&mut self, id: SegmentId, all: &[Decision]) {
         let Some(own) = self.segments.get(&id) else { return };
         let paused = self.experiments.get(&own.experiment).is_some_and(|known| known.paused);
         if !paused || own.committed == own.epochs.len() {
             return;
         }
         let states = all.iter().rev().find_map(|change| match change {
-            Change::Scheduler(Decision::SegmentChanged { segment, state, .. }) if *segment == id => Some(state),
+            Decision::SegmentChanged { segment, state, .. } if *segment == id => Some(state),
             _ => None,
         });
         let runs = matches!(states, Some(State::Running { .. }));

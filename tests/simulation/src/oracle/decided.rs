@@ -7,8 +7,8 @@ use ceteris_coordinator::{
     store::{Memory, Store as _},
 };
 use ceteris_scheduler::{
-    AttemptEnd, Change, CommittedEpoch, Effect, Event, Message, Report, SavedSegment, Scheduler, Snapshot, Start, State,
-    Timestamp,
+    AttemptEnd, Change, CommittedEpoch, Effect, Event, Message, Report, SavedSegment, Scheduler, Snapshot, Start,
+    State, Timestamp,
 };
 use ceteris_shared::{
     digest::Digest,
@@ -46,23 +46,45 @@ impl Observer for Watcher {
         for effect in effects {
             self.line(format_args!("    {}", BriefEffect(effect)));
         }
-        let mut record = self.oracle.lock();
+        let mut books = self.oracle.lock();
+        let books = &mut *books;
+        let record = &mut books.ahead;
         if record.leader != self.life {
             return;
         }
         if let Err(violation) = scheduler.check_invariants() {
             record.broken("the scheduler's invariants", violation);
         }
+        if let Event::AttemptReported { worker, session, .. } = event
+            && record.is_current(self.life, *worker, *session)
+        {
+            books.heard.insert(*worker);
+        }
         record.decided(self.life, now, event, effects);
+        let changes = effects.iter().filter_map(|effect| match effect {
+            Effect::Persist(change) => Some(change.clone()),
+            _ => None,
+        });
+        let changes: Vec<Change> = changes.collect();
+        if let Event::ExperimentSubmitted(submission) = event
+            && changes.iter().any(|change| matches!(change, Change::SegmentAdded { .. }))
+        {
+            record.submit(submission);
+        }
+        record.apply(self.life, &changes);
+        books.pending.extend(changes);
         let known: BTreeMap<WorkerId, SessionId> = scheduler.connections().collect();
         record.check_connections(self.life, &known, "scheduler");
     }
 
     fn carried_out(&self, now: Timestamp, scheduler: &Scheduler, connections: &[(WorkerId, SessionId)]) {
-        let mut record = self.oracle.lock();
+        let mut books = self.oracle.lock();
+        let unmade = !books.pending.is_empty();
+        let record = &mut books.ahead;
         if record.leader != self.life {
             return;
         }
+        record.require(!unmade, "one event is one transaction", || "what was decided is not stored".to_owned());
         let lease = now.after(record.config.lease);
         let Some(life) = record.lives.get_mut(&self.life) else { return };
         let first = !std::mem::replace(&mut life.restored, true);
@@ -153,19 +175,6 @@ impl Record {
     }
 
     fn decided(&mut self, life: u64, now: Timestamp, event: &Event, effects: &[Effect]) {
-        let stale = match event {
-            Event::AttemptReported { worker, session, .. } => !self.is_current(life, *worker, *session),
-            _ => false,
-        };
-        if let Some(life) = self.lives.get_mut(&life) {
-            let unmade = !life.decided.is_empty();
-            life.decided = effects.iter().filter_map(|effect| match effect {
-                Effect::Persist(change) => Some(change.clone()),
-                _ => None,
-            }).collect();
-            life.stale = stale;
-            self.require(!unmade, "one event is one transaction", || "what was decided is not stored".to_owned());
-        }
         self.check_told(life, event, effects);
         match event {
             Event::WorkerConnected(connected) => self.connect(life, now, connected),
@@ -302,10 +311,11 @@ impl Record {
         }
         if let Report::EpochCommitted(committed) = report {
             self.check_epoch(attempt, committed, effects);
-        } else if matches!(report, Report::Finished | Report::Stopped | Report::Failed { .. } | Report::Damaged { .. }) {
-            let ended = |effect: &Effect| {
-                matches!(effect, Effect::Persist(Change::AttemptEnded { attempt: of, .. }) if *of == attempt)
-            };
+        } else if matches!(
+            report,
+            Report::Finished | Report::Stopped | Report::HandedBack | Report::Failed { .. } | Report::Damaged { .. }
+        ) {
+            let ended = |effect: &Effect| matches!(effect, Effect::Persist(Change::AttemptEnded { attempt: of, .. }) if *of == attempt);
             let ends = effects.iter().any(ended);
             self.require(ends, "what is reported counts", || format!("{attempt} reported its end, and goes on"));
         }
@@ -322,17 +332,17 @@ impl Record {
         scored.sort();
         scored.dedup();
         let expected = expected && scored.len() == committed.predictions.len();
-        let counted = effects.iter().any(|effect| {
-            matches!(effect, Effect::Persist(Change::EpochCommitted { attempt: of, .. }) if *of == attempt)
-        });
+        let counted = effects.iter().any(
+            |effect| matches!(effect, Effect::Persist(Change::EpochCommitted { attempt: of, .. }) if *of == attempt),
+        );
         self.require(counted == expected, "what is reported counts", || {
             format!("{attempt} reported epoch {}; it counted: {counted}, and should have: {expected}", committed.epoch)
         });
         let before = committed.epoch.0.checked_sub(own_start(&self.segments[&attempt.segment]) + 1);
         let again = before.is_some_and(|index| (index as usize) < self.segments[&attempt.segment].committed);
-        let ends = effects.iter().any(|effect| {
-            matches!(effect, Effect::Persist(Change::AttemptEnded { attempt: of, .. }) if *of == attempt)
-        });
+        let ends = effects.iter().any(
+            |effect| matches!(effect, Effect::Persist(Change::AttemptEnded { attempt: of, .. }) if *of == attempt),
+        );
         let same = self.manifests.get(&(attempt.segment, committed.epoch)) == Some(&committed.manifest);
         self.require(!(again && same && ends), "saying something twice changes nothing", || {
             format!("{attempt} ended because it reported epoch {} again", committed.epoch)
@@ -428,7 +438,13 @@ impl fmt::Display for Brief<'_> {
                 write!(f, "reported {} session {} {attempt} ", worker.short(), session.short())?;
                 match report {
                     Report::EpochCommitted(epoch) => {
-                        write!(f, "epoch {} key {} manifest {}", epoch.epoch, epoch.key.0.short(), epoch.manifest.short())
+                        write!(
+                            f,
+                            "epoch {} key {} manifest {}",
+                            epoch.epoch,
+                            epoch.key.0.short(),
+                            epoch.manifest.short()
+                        )
                     }
                     Report::StepCommitted(step) => {
                         write!(f, "step {} of epoch {} manifest {}", step.step, step.epoch, step.manifest.short())

@@ -1,6 +1,6 @@
 //! How everything ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ceteris_coordinator::store::{Memory, SeriesQuery, Store as _};
 use ceteris_proto::fleet::Start;
@@ -12,13 +12,16 @@ use ceteris_shared::{
 };
 use futures::FutureExt as _;
 
-use super::{Known, Oracle, Planned, Record};
+use super::{Books, Known, Oracle, Planned, Point, Record};
 use crate::objects;
 
 /// Whether trying again can mend it.
 pub(super) fn is_mendable(state: Option<&State>) -> bool {
     matches!(state, Some(State::Done(Outcome::Failed { cause, .. })) if *cause != FailureCause::Diverged)
 }
+
+type Metrics = BTreeMap<Attempt, BTreeMap<Point, u64>>;
+type Logs = BTreeMap<Attempt, BTreeSet<u64>>;
 
 /// What became of a world's segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +37,8 @@ pub struct Ending {
 impl Oracle {
     /// Judges a world in which nothing will happen any more.
     pub fn judge(&self, store: &Memory) -> Ending {
-        let mut record = self.lock();
+        let mut books = self.lock();
+        let Books { stored: record, metrics, logs, .. } = &mut *books;
         let mut ending = Ending::default();
         let ids: Vec<SegmentId> = record.segments.keys().copied().collect();
         for &id in &ids {
@@ -45,8 +49,8 @@ impl Oracle {
         for id in experiments {
             record.check_weights(id, store);
         }
-        record.check_metrics(&ids, store);
-        record.check_logs(&ids, store);
+        record.check_metrics(metrics, &ids, store);
+        record.check_logs(logs, &ids, store);
         ending
     }
 }
@@ -106,7 +110,7 @@ impl Record {
     }
 
     /// Each value is stored once, as it was received first, and none of an epoch that counts is missing.
-    fn check_metrics(&mut self, ids: &[SegmentId], store: &Memory) {
+    fn check_metrics(&mut self, metrics: &Metrics, ids: &[SegmentId], store: &Memory) {
         for &id in ids {
             let query = SeriesQuery { segments: vec![id], names: vec![], uncommitted: false };
             let Some(Ok(series)) = store.series(&query).now_or_never() else { return };
@@ -123,7 +127,7 @@ impl Record {
             for (epoch, _) in own.epochs.iter().take(own.committed) {
                 let source = self.reused.get(&(id, *epoch)).copied().unwrap_or(id);
                 let Some(attempt) = self.trained.get(&(source, *epoch)) else { continue };
-                let values = self.metrics.get(attempt).into_iter().flatten();
+                let values = metrics.get(attempt).into_iter().flatten();
                 let of_epoch: Vec<_> = values.filter(|((_, _, at, _), _)| at == epoch).collect();
                 if of_epoch.is_empty() {
                     let detail = format!("epoch {epoch} of {id} counts, and no value of it is stored");
@@ -141,13 +145,14 @@ impl Record {
         }
     }
 
-    fn check_logs(&mut self, ids: &[SegmentId], store: &Memory) {
+    fn check_logs(&mut self, logs: &Logs, ids: &[SegmentId], store: &Memory) {
         let Some(Ok(batches)) = store.logs(ids, 0, u32::MAX).now_or_never() else { return };
         let mut found: BTreeMap<Attempt, usize> = BTreeMap::new();
         for batch in batches {
             *found.entry(batch.attempt).or_default() += 1;
         }
-        let expected: BTreeMap<Attempt, usize> = self.logs.iter().map(|(attempt, events)| (*attempt, events.len())).collect();
+        let expected: BTreeMap<Attempt, usize> =
+            logs.iter().map(|(attempt, events)| (*attempt, events.len())).collect();
         self.require(found == expected, "log lines are stored once", || {
             format!("{found:?} batches of lines are stored, where {expected:?} were received")
         });

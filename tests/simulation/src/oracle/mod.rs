@@ -1,7 +1,9 @@
 //! What must hold, told from outside: the oracle hears what is committed, decided and said, keeps its own simple record
 //! of it, and names the first rule that is broken.
 //!
-//! `applied` judges what reaches the store, `decided` what the scheduler makes of an event, `ending` how everything ends.
+//! `decided` judges what the scheduler makes of an event, `applied` what that changes and whether it reaches the store as a
+//! whole, `ending` how everything ends. A record runs ahead with what is decided; what is stored is the record as it was
+//! at the last commit.
 
 mod applied;
 mod decided;
@@ -37,11 +39,11 @@ pub struct Violation {
 }
 
 /// A segment as the oracle knows it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Planned {
     experiment: ExperimentId,
     parent: Option<SegmentId>,
-    epochs: Vec<(Epoch, LineageKey)>,
+    epochs: Arc<[(Epoch, LineageKey)]>,
     /// How many of them count.
     committed: usize,
     /// The last attempt's number.
@@ -64,9 +66,9 @@ struct Live {
     stopping: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Known {
-    plan: Plan,
+    plan: Arc<Plan>,
     rule: EnvironmentRule,
     bound: Option<Environment>,
     cancelled: bool,
@@ -82,22 +84,37 @@ struct Connected {
 }
 
 /// What a life of the coordinator keeps in memory, as the oracle follows it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct LifeRecord {
     connections: BTreeMap<WorkerId, Connected>,
     /// Until when each live attempt is believed alive.
     until: BTreeMap<Attempt, Timestamp>,
     restored: bool,
     carried_out: u64,
-    /// What the last event led to, and is not committed yet.
-    decided: Vec<ceteris_scheduler::Change>,
-    /// The last event was refused because it came on a connection that is not the worker's any more.
-    stale: bool,
 }
 
 type Point = (&'static str, String, Epoch, u32);
 
+/// What was decided, what is stored, and what is to be stored next.
 #[derive(Debug)]
+struct Books {
+    /// With everything that is decided.
+    ahead: Record,
+    /// With everything that is committed.
+    stored: Record,
+    /// What was decided since the last commit.
+    pending: Vec<ceteris_scheduler::Change>,
+    /// Who reported something on its own connection since then.
+    heard: BTreeSet<WorkerId>,
+    /// The last event of each worker that is stored.
+    taken: BTreeMap<WorkerId, u64>,
+    /// Values as they were received first.
+    metrics: BTreeMap<Attempt, BTreeMap<Point, u64>>,
+    /// Events whose log lines are stored.
+    logs: BTreeMap<Attempt, BTreeSet<u64>>,
+}
+
+#[derive(Clone, Debug)]
 struct Record {
     config: Config,
     violation: Option<Violation>,
@@ -106,13 +123,7 @@ struct Record {
     lives: BTreeMap<u64, LifeRecord>,
     experiments: BTreeMap<ExperimentId, Known>,
     segments: BTreeMap<SegmentId, Planned>,
-    owners: BTreeMap<Attempt, (WorkerId, Environment)>,
-    /// The last event of each worker that is stored.
-    taken: BTreeMap<WorkerId, u64>,
-    /// Values as they were received first.
-    metrics: BTreeMap<Attempt, BTreeMap<Point, u64>>,
-    /// Events whose log lines are stored.
-    logs: BTreeMap<Attempt, BTreeSet<u64>>,
+    owners: BTreeMap<Attempt, WorkerId>,
     /// Keys of epochs that were trained again: their checkpoints are known under several names.
     replayed: BTreeSet<LineageKey>,
     damaged: BTreeSet<Digest>,
@@ -127,12 +138,12 @@ struct Record {
 
 /// The oracle of one world; clones are the same one.
 #[derive(Clone, Debug)]
-pub struct Oracle(Arc<Mutex<Record>>);
+pub struct Oracle(Arc<Mutex<Books>>);
 
 impl Oracle {
     /// One that has seen nothing, of a coordinator with this configuration.
     pub fn new(config: Config) -> Self {
-        Self(Arc::new(Mutex::new(Record {
+        let record = Record {
             config,
             violation: None,
             leader: 0,
@@ -140,46 +151,60 @@ impl Oracle {
             experiments: BTreeMap::new(),
             segments: BTreeMap::new(),
             owners: BTreeMap::new(),
-            taken: BTreeMap::new(),
-            metrics: BTreeMap::new(),
-            logs: BTreeMap::new(),
             replayed: BTreeSet::new(),
             damaged: BTreeSet::new(),
             collected: BTreeSet::new(),
             trained: BTreeMap::new(),
             reused: BTreeMap::new(),
             manifests: BTreeMap::new(),
+        };
+        Self(Arc::new(Mutex::new(Books {
+            ahead: record.clone(),
+            stored: record,
+            pending: Vec::new(),
+            heard: BTreeSet::new(),
+            taken: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            logs: BTreeMap::new(),
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Record> {
+    fn lock(&self) -> MutexGuard<'_, Books> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first rule that was broken, if one was.
     pub fn violation(&self) -> Option<Violation> {
-        self.lock().violation.clone()
+        let books = self.lock();
+        books.ahead.violation.clone().or(books.stored.violation.clone())
     }
 
     /// A rule that someone else saw broken.
     pub fn report(&self, rule: &'static str, detail: impl Display) {
-        self.lock().broken(rule, detail);
+        self.lock().ahead.broken(rule, detail);
     }
 
     /// Only what this life writes counts from now on.
     pub fn lead(&self, life: u64) {
-        let mut record = self.lock();
-        record.leader = life;
-        record.lives.insert(life, LifeRecord::default());
+        let mut books = self.lock();
+        let books = &mut *books;
+        let violation = books.ahead.violation.take().or(books.stored.violation.take());
+        books.stored.violation = violation;
+        books.stored.leader = life;
+        books.stored.lives = BTreeMap::from([(life, LifeRecord::default())]);
+        books.ahead = books.stored.clone();
+        books.pending.clear();
+        books.heard.clear();
     }
 
     /// An event of a worker was acknowledged.
     pub fn acknowledged(&self, worker: WorkerId, sequence: u64) {
-        let mut record = self.lock();
-        let taken = record.taken.get(&worker).copied().unwrap_or(0);
+        let mut books = self.lock();
+        let taken = books.taken.get(&worker).copied().unwrap_or(0);
         if sequence > taken {
-            let detail = format!("worker {worker} was told that event {sequence} is stored, but {taken} is the last one");
-            record.broken("acknowledged is stored", detail);
+            let detail =
+                format!("worker {worker} was told that event {sequence} is stored, but {taken} is the last one");
+            books.stored.broken("acknowledged is stored", detail);
         }
     }
 
@@ -190,9 +215,10 @@ impl Oracle {
 
     /// A worker was told to start an attempt.
     pub fn told_to_start(&self, worker: WorkerId, attempt: Attempt, first: Option<LineageKey>) {
-        let mut record = self.lock();
+        let mut books = self.lock();
+        let record = &mut books.stored;
         match record.owners.get(&attempt) {
-            Some((owner, _)) if *owner == worker => {}
+            Some(owner) if *owner == worker => {}
             owner => {
                 let detail = format!("worker {worker} was told to start {attempt}; stored is {owner:?}");
                 return record.broken("committed before said", detail);
@@ -206,23 +232,24 @@ impl Oracle {
 
     /// Whether an experiment is stored, and whether it is cancelled and paused.
     pub fn experiment(&self, id: ExperimentId) -> Option<(bool, bool)> {
-        self.lock().experiments.get(&id).map(|known| (known.cancelled, known.paused))
+        self.lock().stored.experiments.get(&id).map(|known| (known.cancelled, known.paused))
     }
 
     /// Whether a checkpoint is stored as given up.
     pub fn is_collected(&self, manifest: &Digest) -> bool {
-        self.lock().collected.contains(manifest)
+        self.lock().stored.collected.contains(manifest)
     }
 
     /// An epoch on the way to the end of an attempt's segment, wherever.
     pub fn any_epoch(&self, attempt: Attempt, pick: impl FnOnce(usize) -> usize) -> Option<(Epoch, LineageKey)> {
-        let path = self.lock().path(attempt.segment);
+        let path = self.lock().stored.path(attempt.segment);
         path.get(pick(path.len())).copied()
     }
 
     /// When the driver of a life has to be woken, by what is stored and what its workers said.
     pub fn next_deadline(&self, life: u64, now: Timestamp) -> Option<Timestamp> {
-        let record = self.lock();
+        let books = self.lock();
+        let record = &books.ahead;
         let paused = |own: &Planned| record.experiments.get(&own.experiment).is_some_and(|known| known.paused);
         let delayed = record.segments.values().filter_map(|own| match own.state {
             Some(State::Queued { not_before }) if not_before > now && !paused(own) => Some(not_before),
@@ -234,31 +261,38 @@ impl Oracle {
 
     /// The epoch that comes next for an attempt's segment, and the one after it.
     pub fn next_epochs(&self, attempt: Attempt) -> (Option<(Epoch, LineageKey)>, Option<(Epoch, LineageKey)>) {
-        let record = self.lock();
-        let own = record.segments.get(&attempt.segment);
+        let books = self.lock();
+        let own = books.stored.segments.get(&attempt.segment);
         let at = |ahead: usize| own.and_then(|own| own.epochs.get(own.committed + ahead).copied());
         (at(0), at(1))
     }
 
     /// Manifests of all committed epochs.
     pub fn manifests(&self) -> Vec<Digest> {
-        self.lock().manifests.values().copied().collect()
+        self.lock().stored.manifests.values().copied().collect()
     }
 
     /// The attempts that have segments, and who has them.
     pub fn live_attempts(&self) -> Vec<(Attempt, WorkerId)> {
-        let record = self.lock();
-        record.segments.values().filter_map(|segment| segment.live.as_ref()).map(|live| (live.attempt, live.worker)).collect()
+        let books = self.lock();
+        books
+            .stored
+            .segments
+            .values()
+            .filter_map(|segment| segment.live.as_ref())
+            .map(|live| (live.attempt, live.worker))
+            .collect()
     }
 
     /// Whether everything that is stored has ended.
     pub fn all_ended(&self) -> bool {
-        self.lock().segments.values().all(|segment| segment.state.as_ref().is_some_and(State::is_done))
+        self.lock().stored.segments.values().all(|segment| segment.state.as_ref().is_some_and(State::is_done))
     }
 
     /// Experiments of which something failed that trying again can mend.
     pub fn mendable(&self) -> Vec<ExperimentId> {
-        let record = self.lock();
+        let books = self.lock();
+        let record = &books.stored;
         let mendable = |segment: &&Planned| ending::is_mendable(segment.state.as_ref());
         let failed: BTreeSet<_> = record.segments.values().filter(mendable).map(|segment| segment.experiment).collect();
         failed.into_iter().filter(|id| record.experiments.get(id).is_some_and(|known| !known.cancelled)).collect()
@@ -266,15 +300,24 @@ impl Oracle {
 
     /// Experiments that are paused.
     pub fn paused(&self) -> Vec<ExperimentId> {
-        let record = self.lock();
-        record.experiments.iter().filter(|(_, known)| known.paused && !known.cancelled).map(|(id, _)| *id).collect()
+        let books = self.lock();
+        books
+            .stored
+            .experiments
+            .iter()
+            .filter(|(_, known)| known.paused && !known.cancelled)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// Where everything is, one line a segment, for a world that does not end.
     pub fn states(&self) -> String {
-        let record = self.lock();
+        let books = self.lock();
+        let record = &books.stored;
         let open = record.segments.iter().filter(|(_, s)| !s.state.as_ref().is_some_and(State::is_done));
-        open.map(|(id, s)| format!("{}: {:?} with {} epochs", id.short(), s.state, s.committed)).collect::<Vec<_>>().join("; ")
+        open.map(|(id, s)| format!("{}: {:?} with {} epochs", id.short(), s.state, s.committed))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 }
 
@@ -295,7 +338,7 @@ impl Record {
     fn path(&self, id: SegmentId) -> Vec<(Epoch, LineageKey)> {
         let Some(segment) = self.segments.get(&id) else { return Vec::new() };
         let mut path = segment.parent.map_or(Vec::new(), |parent| self.path(parent));
-        path.extend(&segment.epochs);
+        path.extend(segment.epochs.iter());
         path
     }
 

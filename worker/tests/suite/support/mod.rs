@@ -15,9 +15,8 @@ use ceteris_shared::{
     plan::{EpochSettings, EpochWork, Work},
     spec::{Arch, Augment, Memory, Optimization, Precision, Rates, Trainable},
 };
-use ceteris_worker::config::{Config, Limits, LogFormat, SlotConfig};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use ceteris_worker::config::{Config, Limits, LogFormat, OnTerminate, SlotConfig};
+use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
 
 use coordinator::Coordinator;
@@ -35,14 +34,14 @@ pub struct World {
 
 /// An agent in this process.
 pub struct Agent {
-    pub shutdown: CancellationToken,
+    pub ask: watch::Sender<u32>,
     pub task: JoinHandle<Result<(), ceteris_worker::Error>>,
 }
 
 impl Agent {
     /// Ends it in good order.
     pub async fn stop(self) -> Result<(), ceteris_worker::Error> {
-        self.shutdown.cancel();
+        self.ask.send_modify(|times| *times += 1);
         tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("it ends soon").expect("no panic")
     }
 }
@@ -92,6 +91,11 @@ impl World {
             slots: vec![SlotConfig { device: "cpu".to_owned(), threads: 1 }],
             trainer: self.trainer.program(),
             features_bytes: 1 << 20,
+            cache_bytes: 1 << 30,
+            idle_timeout: None,
+            time_limit: None,
+            on_terminate: OnTerminate::Checkpoint,
+            terminate_grace: Duration::from_secs(60),
             token: None,
             log_format: LogFormat::Text,
             limits: Limits {
@@ -100,6 +104,8 @@ impl World {
                 store_patience: Duration::from_millis(300),
                 reconnect: Duration::from_millis(300),
                 restart: Duration::from_millis(50),
+                room_patience: Duration::from_millis(700),
+                free_bytes: 0,
                 ..Limits::default()
             },
         }
@@ -110,9 +116,9 @@ impl World {
     }
 
     pub fn agent_with(&self, config: Config) -> Agent {
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(ceteris_worker::run(config, shutdown.clone()));
-        Agent { shutdown, task }
+        let (ask, asked) = watch::channel(0);
+        let task = tokio::spawn(ceteris_worker::run(config, asked));
+        Agent { ask, task }
     }
 
     pub fn start(&self, number: u32, epochs: std::ops::RangeInclusive<u32>) -> StartAttempt {
@@ -149,6 +155,21 @@ impl World {
         }
     }
 
+    /// Waits until an attempt trains that epoch.
+    pub async fn holds(&self, number: u32, epoch: u32) {
+        let there = |progress: &ceteris_proto::fleet::Progress| {
+            progress.attempt == attempt(number) && progress.epoch == Epoch(epoch)
+        };
+        self.coordinator.heartbeat(|running| running.iter().any(there)).await;
+    }
+
+    /// Empties the agent's cache.
+    pub fn forget(&self) {
+        for file in std::fs::read_dir(self.state().join("cache")).expect("it lists") {
+            std::fs::remove_file(file.expect("it is listed").path()).expect("it is removed");
+        }
+    }
+
     /// Where an object lies in the store's folder.
     pub fn object(&self, digest: &Digest) -> PathBuf {
         let name = digest.to_string();
@@ -172,6 +193,7 @@ pub fn story(events: &[Event]) -> Vec<String> {
         EventKind::StepCommitted(committed) => Some(format!("step {} of {}", committed.step, committed.epoch)),
         EventKind::EpochCommitted(committed) => Some(format!("committed {}", committed.epoch)),
         EventKind::Finished => Some("finished".to_owned()),
+        EventKind::HandedBack => Some("handed back".to_owned()),
         EventKind::Stopped => Some("stopped".to_owned()),
         EventKind::Failed { cause, .. } => Some(format!("failed {cause:?}")),
         EventKind::Damaged { checkpoint, .. } => Some(format!("damaged {}", checkpoint.short())),

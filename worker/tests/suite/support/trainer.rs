@@ -41,10 +41,16 @@ pub struct Behaviour {
     pub forgetful: bool,
     /// Uses the features of this name.
     pub features: Option<String>,
+    /// Waits there even where it is told to stop after the epoch.
+    pub patient: bool,
+    /// What it says that each epoch took, unless the fake's own.
+    pub seconds: Option<f64>,
     /// Pays no attention to requests to stop.
     pub deaf: bool,
     /// Reports epochs with a wrong lineage.
     pub lies: bool,
+    /// Says that its device has so much memory of its own; read when it starts.
+    pub memory_bytes: Option<u64>,
     /// Lines printed in every epoch.
     pub lines: usize,
 }
@@ -85,6 +91,28 @@ impl FakeTrainer {
         fs::rename(aside, self.folder.join("behaviour")).expect("it is renamed");
     }
 
+    /// Waits for another process than that.
+    pub async fn another(&self, than: i32) -> i32 {
+        let another = async {
+            while self.pid() == than {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), another).await.expect("another trainer is started");
+        self.pid()
+    }
+
+    /// Waits until a process is gone.
+    pub async fn gone(&self, pid: i32) {
+        let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+        let gone = async {
+            while rustix::process::test_kill_process(pid).is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the trainer ends");
+    }
+
     /// The newest process.
     pub fn pid(&self) -> i32 {
         fs::read_to_string(self.folder.join("pid")).expect("one was started").parse().expect("a number")
@@ -121,7 +149,8 @@ pub fn feature_key(name: &str) -> FeatureKey {
 fn process() {
     let socket = std::env::var_os("FAKE_TRAINER_SOCKET").expect("started by an agent");
     let folder = PathBuf::from(std::env::var_os("FAKE_TRAINER_FOLDER").expect("started by an agent"));
-    fs::write(folder.join("pid"), std::process::id().to_string()).expect("it is written");
+    fs::write(folder.join("pid.new"), std::process::id().to_string()).expect("it is written");
+    fs::rename(folder.join("pid.new"), folder.join("pid")).expect("it is renamed");
     let stream = UnixStream::connect(socket).expect("the agent listens");
     let (answer, answers) = channel();
     let mut fake = Fake { stream: stream.try_clone().expect("a socket"), folder, stop: Arc::default(), answers };
@@ -133,7 +162,7 @@ fn process() {
         threads: 1,
         determinism: "default".to_owned(),
     };
-    fake.say(&Report::Ready { environment });
+    fake.say(&Report::Ready { environment, memory_bytes: fake.behaviour().memory_bytes });
     let requests = read(stream, Arc::clone(&fake.stop), answer);
     while let Ok(train) = requests.recv() {
         fake.train(&train);
@@ -244,7 +273,11 @@ impl Fake {
                         }
                         return false;
                     }
-                    (None, Some(epoch)) if epoch == work.epoch.0 && step == behaviour.hold_at.max(behind) => {
+                    (stop, Some(epoch))
+                        if (stop.is_none() || behaviour.patient)
+                            && epoch == work.epoch.0
+                            && step == behaviour.hold_at.max(behind) =>
+                    {
                         thread::sleep(Duration::from_millis(10));
                     }
                     _ => break,
@@ -338,7 +371,7 @@ impl Fake {
             trained: write("trained.safetensors", &bytes),
             optimizer: write("optimizer.safetensors", work.key.to_string().as_bytes()),
             predictions: vec![(Scored::Split(Split::Val), write("val.safetensors", &predictions.to_bytes()))],
-            spent: Spent { steps: 2, samples: 2, seconds: 0.1 },
+            spent: Spent { steps: 2, samples: 2, seconds: self.behaviour().seconds.unwrap_or(0.1) },
         })));
     }
 }

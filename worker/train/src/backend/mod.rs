@@ -37,6 +37,8 @@ pub struct Opened {
     pub device: Device,
     /// What its results depend on.
     pub environment: Environment,
+    /// Bytes of the device's own memory; none where it shares the machine's.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Opens a device for this thread, with `threads` threads within an operation; flex computes on one, whatever is said.
@@ -71,7 +73,8 @@ fn open_best(threads: u32) -> Result<Opened, Error> {
 #[cfg(feature = "libtorch")]
 fn open_libtorch(gpu: Option<usize>, threads: u32) -> Result<Opened, Error> {
     let (device, version, threads) = libtorch::open(gpu, threads)?;
-    Ok(Opened { device, environment: environment::of_libtorch(version, gpu, threads) })
+    let memory_bytes = gpu.and_then(libtorch::memory);
+    Ok(Opened { device, environment: environment::of_libtorch(version, gpu, threads), memory_bytes })
 }
 
 #[cfg(not(feature = "libtorch"))]
@@ -81,7 +84,7 @@ fn open_libtorch(gpu: Option<usize>, _threads: u32) -> Result<Opened, Error> {
 
 #[cfg(feature = "flex")]
 fn open_flex() -> Result<Opened, Error> {
-    Ok(Opened { device: Device::flex(), environment: environment::of_flex() })
+    Ok(Opened { device: Device::flex(), environment: environment::of_flex(), memory_bytes: None })
 }
 
 #[cfg(not(feature = "flex"))]

@@ -64,7 +64,7 @@ impl<'a> Frozen<'a> {
         reporter: &'a Reporter<'a>,
         meter: &'a Meter,
     ) -> Self {
-        let Opened { device, environment } = opened;
+        let Opened { device, environment, .. } = opened;
         Self { request, device, control, reporter, meter, environment, stage: None, sets: HashMap::new() }
     }
 

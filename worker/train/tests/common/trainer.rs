@@ -30,8 +30,9 @@ impl Trainer {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stream, _) = listener.accept().unwrap();
         let mut trainer = Self { child, reader: BufReader::new(stream.try_clone().unwrap()), writer: stream };
-        let Report::Ready { environment } = trainer.hear() else { panic!("the first report is Ready") };
+        let Report::Ready { environment, memory_bytes } = trainer.hear() else { panic!("the first report is Ready") };
         assert_eq!((environment.device, environment.threads), (DeviceName::default().to_string(), 1));
+        assert_eq!(memory_bytes, None, "the processor has the machine's");
         trainer
     }
 

@@ -4,6 +4,7 @@ use ceteris_shared::trainer::FailureCause;
 use proptest::prelude::*;
 
 use super::WORKERS;
+use crate::{Drain, Sharing};
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -12,6 +13,17 @@ pub(super) enum Step {
     Pause(u8),
     Resume(u8),
     Retry(u8),
+    Share {
+        index: u8,
+        sharing: Sharing,
+    },
+    Drain {
+        worker: usize,
+        drain: Option<Drain>,
+    },
+    HandBack {
+        worker: usize,
+    },
     Connect {
         worker: usize,
         slots: u32,
@@ -61,6 +73,20 @@ fn pick() -> impl Strategy<Value = Pick> {
     (0usize..18, 0u32..4).prop_map(|(segment, number)| Pick { segment, number })
 }
 
+fn sharing() -> impl Strategy<Value = Sharing> {
+    (-1i32..2, 1u32..4, prop::option::of(0u32..3), prop::sample::select(vec![0, 8, 16])).prop_map(
+        |(priority, weight, max_concurrent, device_memory)| Sharing { priority, weight, max_concurrent, device_memory },
+    )
+}
+
+fn drain() -> impl Strategy<Value = Option<Drain>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Drain::Worker)),
+        prop::collection::btree_set(0u32..4, 0..3).prop_map(|slots| Some(Drain::Slots(slots)))
+    ]
+}
+
 pub(super) fn step() -> impl Strategy<Value = Step> {
     let cause = prop::option::weighted(
         0.2,
@@ -86,6 +112,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         6 => worker.clone().prop_map(|worker| Step::Checkpoint { worker }),
         4 => worker.clone().prop_map(|worker| Step::Damage { worker }),
         1 => (0u8..4).prop_map(Step::Collect),
+        3 => (0u8..4, sharing()).prop_map(|(index, sharing)| Step::Share { index, sharing }),
+        2 => (worker.clone(), drain()).prop_map(|(worker, drain)| Step::Drain { worker, drain }),
+        1 => worker.clone().prop_map(|worker| Step::HandBack { worker }),
         3 => (worker, pick(), 0u8..8, 0u32..6, any::<bool>())
             .prop_map(|(worker, about, kind, epoch, right_key)| Step::Lie { worker, about, kind, epoch, right_key }),
         3 => (0u64..40_000).prop_map(Step::Wait),

@@ -3,6 +3,7 @@
 
 mod adam;
 mod context;
+mod memory;
 mod norm_relu;
 mod operations;
 mod region;
@@ -22,6 +23,7 @@ use crate::{
 };
 pub(super) use adam::Rates;
 pub(super) use context::Context;
+pub(super) use memory::of_gpu as memory;
 use operations::{Libtorch, Pass};
 use region::{Program, Stage};
 
