@@ -40,6 +40,8 @@ bugs! {
     StaleReportRecorded: "The sequence number of an event from a replaced connection is recorded, and the event is not.",
     OldDisconnectDropsNew: "The end of a replaced connection removes the connection that replaced it.",
     CollectAnswersAll: "All checkpoints that were asked for are said to be given up.",
+    RefusedSubmissionDropsWork: "What is given to workers at the moment in which a submission is refused is dropped.",
+    EpochsOfUnboundTaken: "An experiment that is bound to a class takes epochs that rest on weights of another one.",
     // Sessions.
     AckBeforeStore: "An event is acknowledged before it is stored.",
     AckOneTooMany: "One event more than is stored is acknowledged.",
@@ -61,6 +63,7 @@ bugs! {
     SpoolKeepsTornTail: "Half an event at the end of the spool is left there, before the next one.",
     HeartbeatOnlyOnce: "A connection carries one heartbeat and no more.",
     // Scheduler.
+    SpooledStopMeansLeaving: "A worker that started again is given nothing, because its last agent stopped in good order.",
     StaleAttemptAccepted: "An attempt that was superseded may still commit.",
     OtherWorkerAccepted: "A worker may report about an attempt that is another worker's.",
     StaleSessionAccepted: "What a replaced connection says is still taken.",

@@ -151,6 +151,8 @@ pub(crate) struct Connection {
     pub(crate) slot_memory: u64,
     /// It has stopped an attempt unasked: it is shutting down.
     pub(crate) leaving: bool,
+    /// Attempts that it had and did not list: whatever it still says of them happened before.
+    pub(crate) over: BTreeSet<Attempt>,
 }
 
 /// A worker that is connected, or that an attempt is still believed alive on.

@@ -23,7 +23,8 @@ impl Scheduler {
         let slots = slots.min(MAX_SLOTS) as usize;
         let environment = Arc::new(environment);
         let entry = self.worker(worker);
-        entry.connection = Some(Connection { session, slots, environment, slot_memory, leaving: false });
+        entry.connection =
+            Some(Connection { session, slots, environment, slot_memory, leaving: false, over: BTreeSet::new() });
         let held: Vec<SegmentId> = entry.held.iter().copied().collect();
         self.list_room(worker);
         if self.drains.contains_key(&worker) {
@@ -37,14 +38,19 @@ impl Scheduler {
                 Err(rejection) => self.revoke(worker, attempt, rejection, effects),
             }
         }
+        let mut over = BTreeSet::new();
         for id in held {
             let Some(Live { attempt: number, until, .. }) = self.segments.get(&id).and_then(|s| s.state.live()) else {
                 continue;
             };
             if !running.contains(&Attempt { segment: id, number }) {
+                over.insert(Attempt { segment: id, number });
                 let soon = if planted!(LostBeforeItsTime) { now } else { now.after(self.config.replay) };
                 self.set_lease(id, until.min(soon));
             }
+        }
+        if let Some(connection) = self.worker(worker).connection.as_mut() {
+            connection.over = over;
         }
     }
 
@@ -92,11 +98,13 @@ impl Scheduler {
         }
     }
 
-    /// A worker that stops an attempt unasked is shutting down: it gets no other until it connects again.
+    /// A worker that stops an attempt unasked is shutting down: it gets no other until it connects again. Where it does so
+    /// of an attempt that it did not have any more when it connected, it was shutting down before that.
     pub(crate) fn note_leaving(&mut self, worker: WorkerId, attempt: Attempt) {
         let asked = self.segments.get(&attempt.segment).is_some_and(|s| matches!(s.state, State::Stopping { .. }));
         if let Some(connection) = self.workers.get_mut(&worker).and_then(|worker| worker.connection.as_mut()) {
-            connection.leaving |= !asked;
+            let before = connection.over.contains(&attempt) && !planted!(SpooledStopMeansLeaving);
+            connection.leaving |= !asked && !before;
         }
         self.list_room(worker);
     }

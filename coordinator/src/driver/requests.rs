@@ -115,7 +115,9 @@ impl Driver {
         let decided = self.decide(Event::ExperimentSubmitted(Box::new(submission)));
         if let Some(rejection) = decided.rejections.first().map(ToString::to_string) {
             // Others may be given work at the same moment.
-            self.hold(Vec::new(), decided);
+            if !planted!(RefusedSubmissionDropsWork) {
+                self.hold(Vec::new(), decided);
+            }
             return Ok(Err(Error::Plan(rejection)));
         }
         let SubmitRequest { experiment: id, spec, source, pins, plan, reused: _ } = request;
@@ -236,8 +238,11 @@ pub(crate) async fn reusable(
         plan.reusable(|key, ends| {
             let scored = |epoch: &&TrainedEpoch| !ends || wanted.iter().all(|wanted| epoch.scored.contains(wanted));
             // What was trained in the class may rest on what was not, unless its experiment was bound to it.
-            let there =
-                |epoch: &&TrainedEpoch| environment.is_none_or(|wanted| epoch.bound && *wanted == epoch.environment);
+            let there = |epoch: &&TrainedEpoch| {
+                environment.is_none_or(|wanted| {
+                    (epoch.bound || planted!(EpochsOfUnboundTaken)) && *wanted == epoch.environment
+                })
+            };
             let mut here = trained.get(&key)?.iter().filter(there);
             let TrainedEpoch { segment, manifest, weights, .. } = here.find(scored)?;
             Some(Reused { source: *segment, manifest: *manifest, weights: *weights })

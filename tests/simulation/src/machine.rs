@@ -489,7 +489,8 @@ impl Machine {
                 // The points stand right before the commit.
                 if let Some(kind) = execution.measure(&scene.random) {
                     self.append(scene, attempt, kind);
-                    let wait = scene.random.between(0, 3);
+                    let wait =
+                        if scene.random.per_mille(100) { scene.random.wait(1000) } else { scene.random.below(4) };
                     scene.after(wait, self.task(Task::Execution(attempt, Step::Committed)));
                 }
             }

@@ -69,7 +69,7 @@ impl Weather {
             refused: some(4),
             unknown: some(4),
             slow: some(200),
-            infrastructure: some(120),
+            infrastructure: if random.per_mille(80) { random.between(300, 900) } else { some(120) },
             latency: random.between(1, 400),
             until: random.between(180_000, 1_500_000),
         }

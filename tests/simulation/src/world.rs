@@ -339,7 +339,8 @@ impl World {
 
     /// The driver that leads sleeps no longer than until something is to be done.
     fn check_deadline(&self) {
-        let Some(life) = self.leader().filter(|life| life.reach().is_some() && !self.shared.is_held()) else { return };
+        let leads = |life: &&Life| life.number == self.started && life.reach().is_some() && !self.shared.is_held();
+        let Some(life) = self.leader().filter(leads) else { return };
         let oracle = &self.scene.oracle;
         let (wanted, sleeps) = (oracle.next_deadline(life.number, life.clock()), life.sleeps_until());
         if wanted.is_some_and(|wanted| sleeps.is_none_or(|sleeps| sleeps > wanted)) {
@@ -672,6 +673,14 @@ impl World {
         if let Some(message) = message {
             return self.machines[index].send_raw(&mut self.scene, message);
         }
+        // About others it says things of its own attempts too.
+        let id = self.machines[index].id;
+        let own: Vec<Attempt> = live.iter().filter(|(_, of)| *of == id).map(|(attempt, _)| *attempt).collect();
+        if self.scene.random.per_mille(300)
+            && let Some(own) = self.scene.random.pick(&own)
+        {
+            attempt = *own;
+        }
         let kind = self.false_event(attempt);
         self.machines[index].say_falsely(&mut self.scene, attempt, kind);
     }
@@ -708,6 +717,7 @@ impl World {
             }
             8 => EventKind::Log(vec!["not so".to_owned()]),
             _ => {
+                let epoch = next.map_or(epoch, |next| next.0);
                 let point = MetricPoint { epoch, step: 8, split: Split::Val, name: "auc".to_owned(), value: 0.25 };
                 EventKind::Metrics(vec![point])
             }
