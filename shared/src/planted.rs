@@ -61,6 +61,7 @@ bugs! {
     SpoolForgetsOneMore: "The spool forgets one event more than is acknowledged.",
     SpoolForgetsNumbering: "An empty spool begins its numbering anew after a restart.",
     SpoolKeepsTornTail: "Half an event at the end of the spool is left there, before the next one.",
+    DrainOutlivesConnection: "A drain that is lifted while the worker is not connected lasts as long as its agent.",
     HeartbeatOnlyOnce: "A connection carries one heartbeat and no more.",
     // Scheduler.
     SpooledStopMeansLeaving: "A worker that started again is given nothing, because its last agent stopped in good order.",

@@ -10,7 +10,10 @@ use std::{
 };
 
 use ceteris_proto::fleet::Progress;
-use ceteris_shared::ids::{Attempt, Epoch};
+use ceteris_shared::{
+    ids::{Attempt, Epoch},
+    planted,
+};
 use tokio::sync::watch;
 
 /// What is wished of an attempt. A wish is only ever replaced by a stronger one.
@@ -113,6 +116,14 @@ impl Attempts {
         let there = entries.values().filter(|entry| entry.slot.is_some_and(|slot| slots.contains(&slot)));
         there.for_each(|entry| strengthen(&entry.wish, Wish::StopAfterEpoch));
         *self.drained.lock().unwrap_or_else(PoisonError::into_inner) = slots;
+    }
+
+    /// A connection begins: what of this worker is not to be used is said on it anew, if anything is. Otherwise a drain that
+    /// was lifted while there was no connection would last as long as the agent.
+    pub fn welcomed(&self) {
+        if !planted!(DrainOutlivesConnection) {
+            self.drain(BTreeSet::new());
+        }
     }
 
     /// Whether a slot is not to be used.

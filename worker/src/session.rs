@@ -148,6 +148,7 @@ impl<S: Starts> Session<S> {
             Err(_) => return broken(format!("no answer within {} s", WELCOME.as_secs())),
         };
         tracing::info!(coordinator = self.coordinator, ?heartbeat, "connected");
+        self.attempts.welcomed();
         let ended = tokio::select! {
             ended = self.receive(&mut messages, &mut listener) => ended,
             ended = self.send(&sender, heartbeat) => ended,

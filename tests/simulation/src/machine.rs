@@ -315,6 +315,7 @@ impl Machine {
             Heard::Welcome(heartbeat) => {
                 let (listener, speaker) = (listener.clone(), Speaker::new(heartbeat, agent.kept()));
                 agent.link = Link::Open { connection: on, listener, speaker, since: scene.now };
+                agent.attempts.welcomed();
                 self.speak(scene);
             }
             Heard::Start(start) => self.start(scene, *start),

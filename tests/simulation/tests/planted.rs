@@ -58,6 +58,7 @@ found! {
     SpoolForgetsOneMore within 2000,
     SpoolForgetsNumbering within 2000,
     SpoolKeepsTornTail within 2000,
+    DrainOutlivesConnection within 2000,
     HeartbeatOnlyOnce within 2000,
     SpooledStopMeansLeaving within 2000,
     StaleAttemptAccepted within 2000,
