@@ -55,9 +55,10 @@ name = "finetuned"
 stages = [{{ epochs = 2, train = "head" }}, {{ epochs = {rest}, train = "denseblock4" }}]
 [[arm]]
 name = "deeper"
-stages = [{{ epochs = 1, train = "head" }}, {{ epochs = {late}, train = "denseblock3" }}]
+stages = [{{ epochs = {early}, train = "head" }}, {{ epochs = {late}, train = "denseblock3" }}]
 {steps}"#,
-        late = epochs - 1,
+        early = if epochs == 3 { 1 } else { 4 },
+        late = if epochs == 3 { 2 } else { 1 },
     )
 }
 

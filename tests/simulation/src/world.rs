@@ -701,7 +701,15 @@ impl World {
                 let found = self.scene.oracle.any_epoch(attempt, |length| random.index(length));
                 // Only what is not what comes next is not so.
                 let found = found.filter(|found| Some(*found) != next);
-                found.map_or(EventKind::Started, |(epoch, key)| committed(epoch, key, vec![]))
+                // Where it is committed, it is said as it was.
+                let known = found.and_then(|(epoch, _)| self.scene.oracle.manifest(attempt.segment, epoch));
+                let said = |(epoch, key)| match committed(epoch, key, vec![]) {
+                    EventKind::EpochCommitted(epoch) => {
+                        EventKind::EpochCommitted(EpochCommitted { manifest: known.unwrap_or(epoch.manifest), ..epoch })
+                    }
+                    other => other,
+                };
+                found.map_or(EventKind::Started, said)
             }
             0 => EventKind::Finished,
             1 => EventKind::Stopped,

@@ -267,6 +267,11 @@ impl Oracle {
         (at(0), at(1))
     }
 
+    /// The manifest of a committed epoch.
+    pub fn manifest(&self, segment: SegmentId, epoch: Epoch) -> Option<Digest> {
+        self.lock().stored.manifests.get(&(segment, epoch)).copied()
+    }
+
     /// Manifests of all committed epochs.
     pub fn manifests(&self) -> Vec<Digest> {
         self.lock().stored.manifests.values().copied().collect()
