@@ -17,6 +17,7 @@ pub mod flops;
 pub mod ids;
 pub mod lineage;
 pub mod plan;
+pub mod planted;
 pub mod predictions;
 pub mod report;
 pub mod seed;

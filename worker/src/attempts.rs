@@ -10,12 +10,15 @@ use std::{
 };
 
 use ceteris_proto::fleet::Progress;
-use ceteris_shared::ids::{Attempt, Epoch};
+use ceteris_shared::{
+    ids::{Attempt, Epoch},
+    planted,
+};
 use tokio::sync::watch;
 
 /// What is wished of an attempt. A wish is only ever replaced by a stronger one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Wish {
+pub enum Wish {
     /// Go on.
     #[default]
     Run,
@@ -29,7 +32,7 @@ pub(crate) enum Wish {
 
 /// The attempts that were taken and are not yet ended.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts {
+pub struct Attempts {
     entries: Mutex<BTreeMap<Attempt, Entry>>,
     /// How many there are.
     count: watch::Sender<usize>,
@@ -49,7 +52,7 @@ struct Entry {
 
 /// What came of offering an attempt.
 #[derive(Debug)]
-pub(crate) enum Take {
+pub enum Take {
     /// It is taken; what is wished of it comes here.
     New(watch::Receiver<Wish>),
     /// It is here already.
@@ -64,7 +67,8 @@ impl Attempts {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn take(&self, attempt: Attempt) -> Take {
+    /// Offers one.
+    pub fn take(&self, attempt: Attempt) -> Take {
         let mut entries = self.lock();
         if entries.contains_key(&attempt) {
             return Take::Known;
@@ -80,7 +84,7 @@ impl Attempts {
     }
 
     /// From now on nothing is taken.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         let entries = self.lock();
         self.closed.store(true, Ordering::SeqCst);
         // Who waits for the last one to end may go now.
@@ -88,66 +92,79 @@ impl Attempts {
     }
 
     /// Whether nothing is taken any more.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn report(&self, progress: Progress) {
+    /// How far one of them is.
+    pub fn report(&self, progress: Progress) {
         if let Some(entry) = self.lock().get_mut(&progress.attempt) {
             entry.progress = progress;
         }
     }
 
     /// Says which slot has an attempt.
-    pub(crate) fn place(&self, attempt: Attempt, slot: usize) {
+    pub fn place(&self, attempt: Attempt, slot: usize) {
         if let Some(entry) = self.lock().get_mut(&attempt) {
             entry.slot = Some(slot);
         }
     }
 
     /// These slots, and no others, are not to be used: what they have is to end after its epoch.
-    pub(crate) fn drain(&self, slots: BTreeSet<usize>) {
+    pub fn drain(&self, slots: BTreeSet<usize>) {
         let entries = self.lock();
         let there = entries.values().filter(|entry| entry.slot.is_some_and(|slot| slots.contains(&slot)));
         there.for_each(|entry| strengthen(&entry.wish, Wish::StopAfterEpoch));
         *self.drained.lock().unwrap_or_else(PoisonError::into_inner) = slots;
     }
 
+    /// A connection begins: what of this worker is not to be used is said on it anew, if anything is. Otherwise a drain that
+    /// was lifted while there was no connection would last as long as the agent.
+    pub fn welcomed(&self) {
+        if !planted!(DrainOutlivesConnection) {
+            self.drain(BTreeSet::new());
+        }
+    }
+
     /// Whether a slot is not to be used.
-    pub(crate) fn is_drained(&self, slot: usize) -> bool {
+    pub fn is_drained(&self, slot: usize) -> bool {
         self.drained.lock().unwrap_or_else(PoisonError::into_inner).contains(&slot)
     }
 
-    pub(crate) fn end(&self, attempt: Attempt) {
+    /// One of them is over.
+    pub fn end(&self, attempt: Attempt) {
         let mut entries = self.lock();
         entries.remove(&attempt);
         self.count.send_replace(entries.len());
     }
 
-    /// False where there is no such attempt.
-    pub(crate) fn wish(&self, attempt: Attempt, wish: Wish) -> bool {
+    /// Wishes something of one of them. False where there is no such attempt.
+    pub fn wish(&self, attempt: Attempt, wish: Wish) -> bool {
         self.lock().get(&attempt).map(|entry| strengthen(&entry.wish, wish)).is_some()
     }
 
-    pub(crate) fn wish_of_all(&self, wish: &Wish) {
+    /// Wishes the same of all of them.
+    pub fn wish_of_all(&self, wish: &Wish) {
         self.lock().values().for_each(|entry| strengthen(&entry.wish, wish.clone()));
     }
 
-    pub(crate) fn progress(&self) -> Vec<Progress> {
+    /// How far they are.
+    pub fn progress(&self) -> Vec<Progress> {
         self.lock().values().map(|entry| entry.progress).collect()
     }
 
-    pub(crate) fn running(&self) -> Vec<Attempt> {
+    /// Which they are.
+    pub fn running(&self) -> Vec<Attempt> {
         self.lock().keys().copied().collect()
     }
 
     /// Changes of how many there are.
-    pub(crate) fn count(&self) -> watch::Receiver<usize> {
+    pub fn count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
     }
 
     /// Waits until there is none.
-    pub(crate) async fn none(&self) {
+    pub async fn none(&self) {
         // The sender lives as long as this does.
         let _ = self.count().wait_for(|count| *count == 0).await;
     }

@@ -8,7 +8,7 @@
 //! The agent links no libtorch and trains nothing itself; whatever a trainer does to its process is an exit status here.
 
 pub mod agent;
-mod attempts;
+pub mod attempts;
 mod backoff;
 pub mod cache;
 pub mod config;

@@ -1,10 +1,11 @@
 //! The connection to the coordinator: one bidirectional stream, opened again whenever it breaks. Attempts do not notice.
 //!
 //! Each stream begins with `Register`; after `Welcome` come all events that are not acknowledged, in order, and then
-//! heartbeats and new events as they happen.
+//! heartbeats and new events as they happen. What is said and what is heard is decided in [`protocol`].
 
 mod addresses;
 mod outbox;
+pub mod protocol;
 
 use std::{
     fmt,
@@ -12,19 +13,19 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ceteris_proto::{
     MAX_MESSAGE_BYTES,
-    fleet::{CoordinatorMessage, Register, StartAttempt, WorkerMessage},
+    fleet::{Register, StartAttempt, WorkerMessage},
     v1::{self, fleet_client::FleetClient},
 };
 use ceteris_shared::{
     checkpoint::Environment,
     ids::{SessionId, WorkerId},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Request, Status, Streaming,
@@ -36,17 +37,12 @@ use uuid::Uuid;
 pub(crate) use addresses::Addresses;
 pub use outbox::Outbox;
 
-use crate::{
-    attempts::{Attempts, Wish},
-    backoff,
-    config::Token,
-    spool,
-};
+use protocol::{Heard, Listener, Next, Speaker};
+
+use crate::{attempts::Attempts, backoff, config::Token, spool};
 
 /// How long a coordinator may take to answer `Register`.
 const WELCOME: Duration = Duration::from_secs(15);
-/// Heartbeats are sent at least this often and at most so, whatever is asked for.
-const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(60));
 
 /// Who this agent is to the coordinator.
 #[derive(Clone, Debug)]
@@ -172,14 +168,15 @@ impl<S: Starts> Session<S> {
         };
         let (sender, receiver) = mpsc::channel(16);
         let opened = tokio::time::timeout(WELCOME, self.open(&endpoint, &sender, receiver)).await;
-        let (mut messages, heartbeat) = match opened {
+        let (mut messages, mut listener, heartbeat) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(ended)) => return ended,
             Err(_) => return broken(format!("no answer within {} s", WELCOME.as_secs())),
         };
         tracing::info!(coordinator = self.coordinator.current(), ?heartbeat, "connected");
+        self.attempts.welcomed();
         let ended = tokio::select! {
-            ended = self.receive(&mut messages) => ended,
+            ended = self.receive(&mut messages, &mut listener) => ended,
             ended = self.send(&sender, heartbeat) => ended,
         };
         match ended {
@@ -193,7 +190,7 @@ impl<S: Starts> Session<S> {
         endpoint: &Endpoint,
         sender: &mpsc::Sender<v1::WorkerMessage>,
         receiver: mpsc::Receiver<v1::WorkerMessage>,
-    ) -> Result<(Streaming<v1::CoordinatorMessage>, Duration), Ended> {
+    ) -> Result<(Streaming<v1::CoordinatorMessage>, Listener, Duration), Ended> {
         let channel = endpoint.connect().await.map_err(|error| broken(chain(&error)))?;
         if !self.coordinator.answers(channel.clone()).await {
             return Err(broken("no sign of life"));
@@ -220,20 +217,29 @@ impl<S: Starts> Session<S> {
         }
         let answer = client.session(request).await.map_err(|status| self.judge(&status))?;
         let mut messages = answer.into_inner();
-        match self.next(&mut messages).await? {
-            CoordinatorMessage::Welcome { heartbeat, lease } => {
+        let mut listener = Listener::default();
+        match self.next(&mut messages, &mut listener).await? {
+            Heard::Welcome { heartbeat, lease } => {
                 self.lease.store(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-                Ok((messages, heartbeat.clamp(HEARTBEATS.0, HEARTBEATS.1)))
+                Ok((messages, listener, heartbeat))
             }
-            other => Err(broken(format!("the coordinator did not welcome this worker but said {other:?}"))),
+            other => Err(broken(format!("the coordinator began with {other:?}"))),
         }
     }
 
-    async fn next(&self, messages: &mut Streaming<v1::CoordinatorMessage>) -> Result<CoordinatorMessage, Ended> {
-        match messages.message().await {
-            Ok(Some(message)) => message.try_into().map_err(broken),
-            Ok(None) => Err(broken("the coordinator closed the stream")),
-            Err(status) => Err(self.judge(&status)),
+    async fn next(
+        &self,
+        messages: &mut Streaming<v1::CoordinatorMessage>,
+        listener: &mut Listener,
+    ) -> Result<Heard, Ended> {
+        let message = match messages.message().await {
+            Ok(Some(message)) => message.try_into().map_err(broken)?,
+            Ok(None) => return Err(broken("the coordinator closed the stream")),
+            Err(status) => return Err(self.judge(&status)),
+        };
+        match listener.hear(message) {
+            Heard::Nonsense(why) => Err(broken(why)),
+            heard => Ok(heard),
         }
     }
 
@@ -252,58 +258,57 @@ impl<S: Starts> Session<S> {
         }
     }
 
-    async fn receive(&self, messages: &mut Streaming<v1::CoordinatorMessage>) -> Ended {
+    async fn receive(&self, messages: &mut Streaming<v1::CoordinatorMessage>, listener: &mut Listener) -> Ended {
         loop {
-            let message = match self.next(messages).await {
-                Ok(message) => message,
+            let heard = match self.next(messages, listener).await {
+                Ok(heard) => heard,
                 Err(ended) => return ended,
             };
-            match message {
-                CoordinatorMessage::Welcome { .. } => return broken("the coordinator welcomed this worker twice"),
-                CoordinatorMessage::Start(start) => {
+            match heard {
+                Heard::Start(start) => {
                     tracing::info!(attempt = %start.attempt, epochs = start.work.epochs.len(), "start");
                     self.starts.start(*start);
                 }
-                CoordinatorMessage::Stop { attempt, now } => {
-                    let known = self.attempts.wish(attempt, if now { Wish::StopNow } else { Wish::StopAfterEpoch });
-                    tracing::info!(%attempt, now, known, "stop");
+                Heard::Wish { attempt, wish, reason } => {
+                    let known = self.attempts.wish(attempt, wish.clone());
+                    tracing::info!(%attempt, ?wish, reason, known, "wished");
                 }
-                CoordinatorMessage::Revoke { attempt, reason } => {
-                    let known = self.attempts.wish(attempt, Wish::Abandon);
-                    tracing::info!(%attempt, reason, known, "revoked");
-                }
-                CoordinatorMessage::Drain { slots } => {
+                Heard::Drain(slots) => {
                     tracing::info!(?slots, "drained");
                     self.starts.drain(&slots);
                 }
-                CoordinatorMessage::Ack(sequence) => {
+                Heard::Acknowledged(sequence) => {
                     if let Err(error) = self.outbox.acknowledge(sequence).await {
                         return error.into();
                     }
+                }
+                Heard::Welcome { .. } | Heard::Nonsense(_) => {
+                    return broken("the coordinator said what makes no sense here");
                 }
             }
         }
     }
 
     async fn send(&self, sender: &mpsc::Sender<v1::WorkerMessage>, heartbeat: Duration) -> Ended {
-        let mut tick = tokio::time::interval(heartbeat);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let began = Instant::now();
         let mut range = self.outbox.watch();
-        let mut next = range.borrow_and_update().0;
+        let mut speaker = Speaker::new(heartbeat, *range.borrow_and_update());
         loop {
-            let end = range.borrow_and_update().1;
-            let message = tokio::select! {
-                // Renewing leases goes before a long backlog.
-                biased;
-                _ = tick.tick() => Some(WorkerMessage::Heartbeat(self.attempts.progress()).into()),
-                event = self.outbox.read(next), if next < end => {
-                    next += 1;
-                    match event {
-                        Ok(event) => event,
-                        Err(error) => return error.into(),
+            let kept = *range.borrow_and_update();
+            let message = match speaker.next(began.elapsed(), kept) {
+                Next::Heartbeat => Some(WorkerMessage::Heartbeat(self.attempts.progress()).into()),
+                Next::Event(number) => match self.outbox.read(number).await {
+                    Ok(event) => event,
+                    Err(error) => return error.into(),
+                },
+                Next::Wait(until) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(began + until) => {}
+                        // The sender lives as long as this does.
+                        _ = range.changed() => {}
                     }
+                    None
                 }
-                _ = range.changed(), if next >= end => None,
             };
             if let Some(message) = message
                 && sender.send(message).await.is_err()

@@ -6,15 +6,17 @@
 //! acknowledged; the last one is then replaced by an empty one, whose name remembers the numbering. After a restart some
 //! acknowledged records may be sent again: receiving twice changes nothing.
 
+mod folder;
+
 use std::{
     collections::VecDeque,
-    fs::{self, File},
-    io::{self, Read as _},
-    os::unix::fs::FileExt as _,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
-use ceteris_shared::digest::Digest;
+use ceteris_shared::{digest::Digest, planted};
+
+pub use folder::Folder;
 
 /// A segment that is longer takes no more records.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -23,10 +25,58 @@ const HEADER_BYTES: usize = 12;
 /// Longest record.
 pub const MAX_RECORD_BYTES: usize = 16 << 20;
 
+/// Where a queue keeps its segments, each under the number of its first record.
+pub trait Disk: fmt::Debug + Send + 'static {
+    /// The segments that are there, ascending.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    fn segments(&self) -> Result<Vec<u64>, Error>;
+
+    /// Begins a segment; it is there for good on return.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn create(&mut self, segment: u64) -> Result<(), Error>;
+
+    /// All bytes of a segment that was not used since this was opened.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn open(&mut self, segment: u64) -> Result<Vec<u8>, Error>;
+
+    /// Adds bytes to a segment; they are there for good on return.
+    ///
+    /// # Errors
+    /// When the disk refuses; some of them may be there.
+    fn append(&mut self, segment: u64, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Fills `bytes` with what is at `offset` of a segment.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read(&self, segment: u64, offset: u64, bytes: &mut [u8]) -> Result<(), Error>;
+
+    /// Cuts a segment to its first `length` bytes.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn cut(&mut self, segment: u64, length: u64) -> Result<(), Error>;
+
+    /// Removes a segment.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn remove(&mut self, segment: u64) -> Result<(), Error>;
+
+    /// Where a segment is, for people.
+    fn place(&self, segment: u64) -> PathBuf;
+}
+
 /// An open queue.
 #[derive(Debug)]
-pub struct Spool {
-    folder: PathBuf,
+pub struct Spool<D = Folder> {
+    disk: D,
     limit: u64,
     /// Oldest first; never empty.
     segments: VecDeque<Segment>,
@@ -36,10 +86,8 @@ pub struct Spool {
     records: VecDeque<Record>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Segment {
-    path: PathBuf,
-    file: File,
     first: u64,
     bytes: u64,
 }
@@ -77,11 +125,6 @@ fn way_out(source: &io::Error) -> &'static str {
     }
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
-    let path = path.to_owned();
-    move |source| Error::Io { path, source }
-}
-
 impl Error {
     /// Whether it passes when there is room on the disk again.
     pub fn is_no_room(&self) -> bool {
@@ -99,29 +142,42 @@ impl Spool {
     /// # Errors
     /// When it cannot be listed.
     pub fn exists(folder: &Path) -> Result<bool, Error> {
-        Ok(!segment_files(folder)?.is_empty())
+        Ok(!Folder::new(folder).segments()?.is_empty())
     }
 
-    /// Opens the queue, or begins one at number 1. `limit` is the size in bytes from which [`Self::is_full`].
+    /// Opens the queue in a folder, or begins one at number 1. `limit` is the size in bytes from which [`Self::is_full`].
     ///
     /// # Errors
     /// When a file cannot be read or written, or one before the last is damaged.
     pub fn open(folder: &Path, limit: u64) -> Result<Self, Error> {
-        let files = segment_files(folder)?;
+        Self::on(Folder::new(folder), limit)
+    }
+}
+
+impl<D: Disk> Spool<D> {
+    /// Opens the queue on a disk, or begins one at number 1.
+    ///
+    /// # Errors
+    /// When the disk cannot be read or written, or a segment before the last is damaged.
+    pub fn on(mut disk: D, limit: u64) -> Result<Self, Error> {
+        let numbers = disk.segments()?;
         let (mut segments, mut records) = (VecDeque::new(), VecDeque::new());
-        let last = files.len().saturating_sub(1);
-        let first = files.first().map_or(1, |(first, _)| *first);
-        for (index, (number, path)) in files.into_iter().enumerate() {
+        let last = numbers.len().saturating_sub(1);
+        let first = numbers.first().map_or(1, |first| *first);
+        for (index, number) in numbers.into_iter().enumerate() {
             let next = first + records.len() as u64;
             if number != next {
-                return Err(Error::Gap { folder: folder.to_owned(), from: next, to: number });
+                let folder = disk.place(number).parent().map(Path::to_owned).unwrap_or_default();
+                return Err(Error::Gap { folder, from: next, to: number });
             }
-            segments.push_back(Segment::recover(path, number, index == last, &mut records)?);
+            segments.push_back(recover(&mut disk, number, index == last, &mut records)?);
         }
         if segments.is_empty() {
-            segments.push_back(Segment::create(folder, first)?);
+            disk.create(first)?;
+            segments.push_back(Segment { first, bytes: 0 });
         }
-        Ok(Self { folder: folder.to_owned(), limit, segments, first, records })
+        let first = if planted!(SpoolForgetsNumbering) && records.is_empty() { 1 } else { first };
+        Ok(Self { disk, limit, segments, first, records })
     }
 
     /// Adds the record that `encode` makes from its number; it is on disk on return.
@@ -134,14 +190,21 @@ impl Spool {
         let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MAX_RECORD_BYTES);
         let length = length.ok_or(Error::TooLong(bytes.len()))?;
         if self.last_segment().bytes >= SEGMENT_BYTES {
-            self.segments.push_back(Segment::create(&self.folder, number)?);
+            self.begin_segment(number)?;
         }
-        let segment = self.segments.back_mut().expect("there is always one");
         let mut record = Vec::with_capacity(HEADER_BYTES + bytes.len());
         record.extend_from_slice(&length.to_le_bytes());
         record.extend_from_slice(&checksum(&bytes));
         record.extend_from_slice(&bytes);
-        segment.append(&record)?;
+        let segment = self.segments.back_mut().expect("there is always one");
+        if let Err(error) = self.disk.append(segment.first, &record) {
+            // Half a record must not stand before the next one.
+            if let Err(error) = self.disk.cut(segment.first, segment.bytes) {
+                tracing::error!(%error, "a half-written event cannot be cut off");
+            }
+            return Err(error);
+        }
+        segment.bytes += record.len() as u64;
         let offset = segment.bytes - bytes.len() as u64;
         self.records.push_back(Record { segment: segment.first, offset, bytes: length });
         Ok(number)
@@ -154,11 +217,8 @@ impl Spool {
     pub fn read(&self, number: u64) -> Result<Option<Vec<u8>>, Error> {
         let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         let Some(record) = index.and_then(|index| self.records.get(index)) else { return Ok(None) };
-        let Some(segment) = self.segments.iter().find(|segment| segment.first == record.segment) else {
-            return Ok(None);
-        };
         let mut bytes = vec![0; record.bytes as usize];
-        segment.file.read_exact_at(&mut bytes, record.offset).map_err(at(&segment.path))?;
+        self.disk.read(record.segment, record.offset, &mut bytes)?;
         Ok(Some(bytes))
     }
 
@@ -167,6 +227,7 @@ impl Spool {
     /// # Errors
     /// When the disk refuses; the records are forgotten all the same.
     pub fn acknowledge(&mut self, number: u64) -> Result<(), Error> {
+        let number = if planted!(SpoolForgetsOneMore) { number.saturating_add(1) } else { number };
         let through = number.min(self.next() - 1);
         while self.first <= through {
             self.records.pop_front();
@@ -175,8 +236,8 @@ impl Spool {
         self.remove_old()?;
         if self.records.is_empty() && self.last_segment().bytes > 0 {
             // The new segment is durable before the old one goes: the numbering is never forgotten.
-            match Segment::create(&self.folder, self.first) {
-                Ok(segment) => self.segments.push_back(segment),
+            match self.begin_segment(self.first) {
+                Ok(()) => {}
                 // The old one stays until a later acknowledgement finds room.
                 Err(error) if error.is_no_room() => tracing::warn!(%error, "acknowledged events stay on the disk"),
                 Err(error) => return Err(error),
@@ -190,7 +251,7 @@ impl Spool {
     fn remove_old(&mut self) -> Result<(), Error> {
         while self.segments.len() > 1 && self.segments[1].first <= self.first {
             if let Some(segment) = self.segments.pop_front() {
-                fs::remove_file(&segment.path).map_err(at(&segment.path))?;
+                self.disk.remove(segment.first)?;
             }
         }
         Ok(())
@@ -211,59 +272,38 @@ impl Spool {
         self.segments.iter().map(|segment| segment.bytes).sum::<u64>() >= self.limit
     }
 
+    fn begin_segment(&mut self, first: u64) -> Result<(), Error> {
+        self.disk.create(first)?;
+        self.segments.push_back(Segment { first, bytes: 0 });
+        Ok(())
+    }
+
     fn last_segment(&self) -> &Segment {
         self.segments.back().expect("there is always one")
     }
 }
 
-impl Segment {
-    fn create(folder: &Path, first: u64) -> Result<Self, Error> {
-        let path = folder.join(format!("{first:020}.log"));
-        let file = File::options().create_new(true).read(true).append(true).open(&path).map_err(at(&path))?;
-        let durable = file.sync_all().and_then(|()| File::open(folder)?.sync_all());
-        if let Err(source) = durable {
-            // The next try creates it anew.
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::error!(file = %path.display(), %error, "an empty spool file cannot be removed");
-            }
-            return Err(at(&path)(source));
-        }
-        Ok(Self { path, file, first, bytes: 0 })
+/// Reads all records of a segment; cuts a torn end off if it is the last one.
+fn recover(disk: &mut impl Disk, first: u64, last: bool, records: &mut VecDeque<Record>) -> Result<Segment, Error> {
+    let bytes = disk.open(first)?;
+    let mut offset = 0;
+    while let Some(length) = record_at(&bytes, offset) {
+        let start = offset + HEADER_BYTES;
+        records.push_back(Record { segment: first, offset: start as u64, bytes: length });
+        offset = start + length as usize;
     }
-
-    /// Reads all records of a file; cuts a torn end off if it is the last file.
-    fn recover(path: PathBuf, first: u64, last: bool, records: &mut VecDeque<Record>) -> Result<Self, Error> {
-        let mut file = File::options().read(true).append(true).open(&path).map_err(at(&path))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(at(&path))?;
-        let mut offset = 0;
-        while let Some(length) = record_at(&bytes, offset) {
-            let start = offset + HEADER_BYTES;
-            records.push_back(Record { segment: first, offset: start as u64, bytes: length });
-            offset = start + length as usize;
+    if offset < bytes.len() {
+        let path = disk.place(first);
+        if !last {
+            return Err(Error::Damaged { path, offset: offset as u64 });
         }
-        if offset < bytes.len() {
-            if !last {
-                return Err(Error::Damaged { path, offset: offset as u64 });
-            }
-            tracing::warn!(file = %path.display(), bytes = bytes.len() - offset, "a half-written event is cut off");
-            file.set_len(offset as u64).and_then(|()| file.sync_all()).map_err(at(&path))?;
+        tracing::warn!(file = %path.display(), bytes = bytes.len() - offset, "a half-written event is cut off");
+        if planted!(SpoolKeepsTornTail) {
+            return Ok(Segment { first, bytes: bytes.len() as u64 });
         }
-        Ok(Self { path, file, first, bytes: offset as u64 })
+        disk.cut(first, offset as u64)?;
     }
-
-    fn append(&mut self, record: &[u8]) -> Result<(), Error> {
-        let written = io::Write::write_all(&mut self.file, record).and_then(|()| self.file.sync_data());
-        if let Err(source) = written {
-            // Half a record must not stand before the next one.
-            if let Err(error) = self.file.set_len(self.bytes) {
-                tracing::error!(file = %self.path.display(), %error, "a half-written event cannot be cut off");
-            }
-            return Err(at(&self.path)(source));
-        }
-        self.bytes += record.len() as u64;
-        Ok(())
-    }
+    Ok(Segment { first, bytes: offset as u64 })
 }
 
 /// The length of the intact record at `offset`.
@@ -277,20 +317,6 @@ fn record_at(bytes: &[u8], offset: usize) -> Option<u32> {
 fn checksum(bytes: &[u8]) -> [u8; 8] {
     let Digest([a, b, c, d, e, f, g, h, ..]) = Digest::of(bytes);
     [a, b, c, d, e, f, g, h]
-}
-
-/// Segment files with the number of their first record, oldest first.
-fn segment_files(folder: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(at(folder))? {
-        let path = entry.map_err(at(folder))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
-        if let Some(first) = name.and_then(|name| name.parse().ok()) {
-            files.push((first, path));
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
 }
 
 #[cfg(test)]

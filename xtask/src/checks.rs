@@ -142,6 +142,21 @@ impl Session<'_> {
                 command::run(session.cargo().args(["test", "--workspace", "--doc", "--quiet"]))
             })?;
         }
+        if everything {
+            self.step("planted mistakes", |session| {
+                // In a folder of its own: with the feature everything that is simulated is another build.
+                let target = programs::target(session.workspace)?.join("planted");
+                let arguments = ["-p", "ceteris-simulation", "--features", "planted-bugs", "--test", "planted"];
+                let nextest = command::exists("cargo-nextest", &["nextest", "--version"]);
+                let mut tests = session.cargo();
+                // Which mistake is made is the whole process's, so each has a process, or all have one thread.
+                match nextest {
+                    true => tests.args(["nextest", "run"]).args(arguments),
+                    false => tests.arg("test").args(arguments).args(["--", "--test-threads", "1"]),
+                };
+                command::run(tests.env("CARGO_TARGET_DIR", target))
+            })?;
+        }
         self.step("tests", |session| session.tests(&options.filters))
     }
 

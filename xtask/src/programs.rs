@@ -80,6 +80,14 @@ pub fn ceteris_and_example(workspace: &Workspace, name: &str) -> Result<(PathBuf
     Ok((release.join("ceteris"), release.join("examples").join(name)))
 }
 
+/// The simulation of a coordinator and its fleet, as its tests are built.
+pub fn simulation(workspace: &Workspace) -> Result<PathBuf> {
+    let mut build = cargo(workspace);
+    build.args(["build", "--package", "ceteris-simulation"]);
+    command::run(&mut build).context("the simulation does not build; the compiler says why above")?;
+    Ok(target(workspace)?.join("debug/ceteris-simulation"))
+}
+
 fn compile(workspace: &Workspace, release: bool, what: &[&str]) -> Result<Programs> {
     setup::libtorch::ensure(workspace)?;
     headline("Building ceteris, ceteris-worker and ceteris-train (about 10 minutes the first time on 2 cores)");

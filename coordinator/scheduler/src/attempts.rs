@@ -1,11 +1,12 @@
 //! What workers report of their attempts, and what an attempt's end leads to.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use ceteris_shared::{
     checkpoint::Environment,
     ids::{Attempt, Epoch, SegmentId, SessionId, WorkerId},
     lineage::LineageKey,
+    planted,
     trainer::FailureCause,
 };
 
@@ -25,7 +26,7 @@ impl Scheduler {
         report: Report,
         effects: &mut Effects,
     ) {
-        if !self.is_current(worker, session) {
+        if !self.is_current(worker, session) && !planted!(StaleSessionAccepted) {
             return effects.reject(Rejection::StaleSession { worker, session });
         }
         if let Err(rejection) = self.live(worker, attempt) {
@@ -84,8 +85,11 @@ impl Scheduler {
             replayed: false,
         });
         segment.step = None;
-        (segment.failures, segment.losses) = (0, 0);
+        if !planted!(FailuresNeverReset) {
+            (segment.failures, segment.losses) = (0, 0);
+        }
         let (next, last, children) = (segment.next_epoch(), segment.all_committed(), segment.children.clone());
+        let early = planted!(ReleasedOneEpochEarly) && segment.committed.len() + 1 == segment.training.epochs();
         let mut state = segment.state.clone();
         if let State::Running { epoch, .. } = &mut state {
             *epoch = next;
@@ -93,12 +97,12 @@ impl Scheduler {
         let (running, experiment) = (matches!(state, State::Running { .. }), segment.experiment);
         effects.persist(Change::EpochCommitted { attempt, committed, at: now });
         self.set_state(attempt.segment, state, now, effects);
-        if running && !last && self.is_paused(experiment) {
+        if running && !last && self.is_paused(experiment) && !planted!(PauseLeavesRunning) {
             self.stop(now, attempt.segment, StopReason::Paused, effects);
         } else if running && !last && self.is_outranked(attempt.segment, worker) {
             self.stop(now, attempt.segment, StopReason::Preempted, effects);
         }
-        if last {
+        if (last || early) && !planted!(NeverReleased) {
             for child in children {
                 self.release(now, child, effects);
             }
@@ -145,7 +149,11 @@ impl Scheduler {
                 self.started(now, attempt, effects);
                 return true;
             }
-            Err(rejection @ (Rejection::Repeated { .. } | Rejection::StepBehind { .. })) => effects.reject(rejection),
+            Err(rejection @ (Rejection::Repeated { .. } | Rejection::StepBehind { .. }))
+                if !planted!(RepeatedEpochFails) =>
+            {
+                effects.reject(rejection);
+            }
             Err(rejection) => {
                 let end = AttemptEnd::Failed { cause: FailureCause::Infrastructure, message: rejection.to_string() };
                 self.note_failure(now, worker);
@@ -193,10 +201,11 @@ impl Scheduler {
             match end {
                 AttemptEnd::Failed { cause: FailureCause::Infrastructure, message } => {
                     segment.failures += 1;
-                    if segment.failures >= config.max_failures {
+                    if segment.failures >= config.max_failures && !planted!(FailuresNeverCapped) {
                         State::Done(Outcome::Failed { cause: FailureCause::Infrastructure, message })
                     } else {
-                        State::Queued { not_before: now.after(config.wait(segment.failures)) }
+                        let wait = if planted!(NoBackoff) { Duration::ZERO } else { config.wait(segment.failures) };
+                        State::Queued { not_before: now.after(wait) }
                     }
                 }
                 AttemptEnd::Failed { cause, message } => State::Done(Outcome::Failed { cause, message }),
@@ -281,7 +290,8 @@ fn check_step(segment: &Segment, attempt: Attempt, committed: &CommittedStep) ->
 fn check_next(segment: &Segment, attempt: Attempt, got: Epoch, key: LineageKey) -> Result<(), Rejection> {
     let last = segment.training.last_epoch();
     match segment.training.epoch(segment.committed.len()) {
-        Some((epoch, expected)) if epoch == got && expected == key => Ok(()),
+        Some((epoch, expected)) if epoch == got && (expected == key || planted!(LineageNotChecked)) => Ok(()),
+        Some(_) if planted!(OrderNotChecked) && segment.training.has(key) => Ok(()),
         Some((epoch, expected)) if epoch == got => {
             Err(Rejection::OtherLineage { attempt, epoch: got, expected, got: key })
         }

@@ -24,6 +24,7 @@ mod queue;
 mod replay;
 mod restore;
 mod room;
+mod saved;
 mod scheduler;
 mod segments;
 mod standing;

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use ceteris_shared::{checkpoint::Environment, ids::ExperimentId};
+use ceteris_shared::{checkpoint::Environment, ids::ExperimentId, planted};
 
 use crate::{Scheduler, scheduler::Experiment};
 
@@ -126,7 +126,11 @@ impl Experiment {
     /// How many more of its segments could be started if there were slots.
     pub(crate) fn wanted(&self) -> usize {
         let limit = self.sharing.max_concurrent.map_or(usize::MAX, |max| max as usize);
-        if self.paused || self.cancelled { 0 } else { self.ready.len().min(limit.saturating_sub(self.live)) }
+        if (self.paused && !planted!(PausedIsAssigned)) || self.cancelled {
+            0
+        } else {
+            self.ready.len().min(limit.saturating_sub(self.live))
+        }
     }
 
     /// Its place in the order, whether or not it has something to start.

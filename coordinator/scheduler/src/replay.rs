@@ -11,14 +11,14 @@ use ceteris_shared::{
     digest::Digest,
     ids::{Attempt, Epoch, SegmentId, WorkerId},
     plan::EpochWork,
+    planted,
     spec::EnvironmentRule,
     trainer::FailureCause,
 };
 
 use crate::{
-    AttemptEnd, Change, CommittedEpoch, Rejection, SavedEpoch, Scheduler, State, StopReason, Timestamp,
-    attempts::check_predictions,
-    scheduler::Effects,
+    AttemptEnd, Change, CommittedEpoch, Rejection, SavedEpoch, SavedStep, Scheduler, State, StopReason, Timestamp,
+    attempts::check_predictions, scheduler::Effects,
 };
 
 impl Scheduler {
@@ -28,13 +28,14 @@ impl Scheduler {
         let mut again = Vec::new();
         let mut at = self.segments.get(&id);
         // Within an epoch the last bits would be neither environment's, so another one goes on from the epoch's beginning.
-        let step = at.and_then(|segment| segment.step.as_ref()).filter(|step| step.environment == *environment);
+        let here = |step: &&SavedStep| step.environment == *environment || planted!(StepOfOtherClassUsed);
+        let step = at.and_then(|segment| segment.step.as_deref()).filter(here);
         if let Some(step) = step.filter(|step| !self.damaged.contains(&step.manifest)) {
             return (Some(step.manifest), again);
         }
         while let Some(segment) = at {
             for (index, committed) in segment.committed.iter().enumerate().rev() {
-                if !self.damaged.contains(&committed.manifest) {
+                if !self.damaged.contains(&committed.manifest) || planted!(DamagedResumedFrom) {
                     again.reverse();
                     return (Some(committed.manifest), again);
                 }
@@ -91,7 +92,7 @@ impl Scheduler {
         *known = SavedEpoch { manifest: committed.manifest, weights, replayed: true };
         effects.persist(Change::EpochReplayed { attempt, segment: owner, committed, at: now });
         let Some(segment) = self.segments.get_mut(&attempt.segment) else { return };
-        segment.replays -= 1;
+        segment.replays = segment.replays.saturating_sub(if planted!(ReplayCountedTwice) { 2 } else { 1 });
         let (state, experiment) = (segment.state.clone(), segment.experiment);
         if std::mem::take(&mut segment.losses) > 0 {
             self.set_state(attempt.segment, state.clone(), now, effects);
@@ -107,7 +108,7 @@ impl Scheduler {
         let segment = self.segments.get(&attempt.segment).ok_or(unknown.clone())?;
         let expected = Epoch(segment.next_epoch().0 - segment.replays);
         let got = committed.epoch;
-        if got != expected {
+        if got != expected && !planted!(ReplayNotChecked) {
             return Err(Rejection::EpochOutOfOrder { attempt, expected, got });
         }
         check_predictions(attempt, committed)?;
@@ -145,7 +146,7 @@ impl Scheduler {
         let open = self.segments.iter().filter(|(_, segment)| !segment.state.is_done());
         let needed: BTreeSet<Digest> = open.filter_map(|(id, _)| self.deepest(id)).collect();
         for manifest in manifests {
-            if !needed.contains(&manifest) && self.collected.insert(manifest) {
+            if (!needed.contains(&manifest) || planted!(NeededCollected)) && self.collected.insert(manifest) {
                 self.damaged.insert(manifest);
                 effects.persist(Change::CheckpointCollected { manifest, at: now });
             }

@@ -6,6 +6,7 @@ use ceteris_shared::{
     checkpoint::Environment,
     digest::Digest,
     ids::{Epoch, SegmentId, WorkerId},
+    planted,
 };
 
 use crate::{
@@ -161,6 +162,8 @@ fn fill(id: SegmentId, segment: &mut Segment, saved: SavedSegment, until: Timest
     let next = segment.next_epoch();
     segment.step = saved.step.filter(|step| step.epoch == next && !segment.all_committed()).map(Box::new);
     match &mut segment.state {
+        State::Assigned { .. } if planted!(RestoredLeaseInPast) => {}
+        State::Running { epoch, .. } if planted!(RestoredLeaseInPast) => *epoch = next,
         State::Assigned { lease, .. } => *lease = until,
         State::Running { lease, epoch, .. } => (*lease, *epoch) = (until, next),
         State::Stopping { deadline, .. } => *deadline = until,

@@ -13,6 +13,7 @@ use ceteris_shared::{
     checkpoint::Environment,
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, RunId, SegmentId, SessionId, WorkerId},
+    planted,
     spec::EnvironmentRule,
 };
 
@@ -150,6 +151,8 @@ pub(crate) struct Connection {
     pub(crate) slot_memory: u64,
     /// It has stopped an attempt unasked: it is shutting down.
     pub(crate) leaving: bool,
+    /// Attempts that it had and did not list: whatever it still says of them happened before.
+    pub(crate) over: BTreeSet<Attempt>,
 }
 
 /// A worker that is connected, or that an attempt is still believed alive on.
@@ -257,7 +260,9 @@ impl Scheduler {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let first = |set: &BTreeSet<(Timestamp, SegmentId)>| set.first().map(|&(at, _)| at);
         let set_aside = self.set_aside.first().map(|&(until, _)| until);
-        [first(&self.leases), first(&self.delayed), set_aside].into_iter().flatten().min()
+        let leases = first(&self.leases).filter(|_| !planted!(DeadlineIgnoresLeases));
+        let delayed = first(&self.delayed).filter(|_| !planted!(DeadlineIgnoresBackoff));
+        [leases, delayed, set_aside].into_iter().flatten().min()
     }
 
     /// The experiment that a segment belongs to.

@@ -7,6 +7,7 @@ use std::{
 
 use ceteris_shared::{
     ids::{Attempt, Epoch, ExperimentId, SegmentId},
+    planted,
     trainer::FailureCause,
 };
 
@@ -154,13 +155,19 @@ impl Scheduler {
                 (segment.failures, segment.losses) = (0, 0);
             }
             self.set_state(id, State::Queued { not_before: now }, now, effects);
-            self.unblock_descendants(now, id, effects);
+            if !planted!(RetryLeavesBlocked) {
+                if !planted!(RetryLeavesBlocked) {
+                    self.unblock_descendants(now, id, effects);
+                }
+            }
         }
     }
 
     fn cancel_segment(&mut self, now: Timestamp, id: SegmentId, effects: &mut Effects) {
         let Some(segment) = self.segments.get(&id) else { return };
         match segment.state {
+            State::Queued { .. } if planted!(CancelLeavesQueued) => {}
+            State::Queued { .. } if planted!(CancelLeavesQueued) => {}
             State::Waiting { .. } | State::Queued { .. } => {
                 self.set_state(id, State::Done(Outcome::Cancelled), now, effects);
             }

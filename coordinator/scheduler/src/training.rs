@@ -63,6 +63,11 @@ impl Training {
         Some((self.pattern.epochs.get(index)?.epoch, *self.keys.get(index)?))
     }
 
+    /// Whether one of the epochs ends in this key.
+    pub(crate) fn has(&self, key: LineageKey) -> bool {
+        self.keys.contains(&key)
+    }
+
     /// The number of the state that the first epoch starts from.
     pub(crate) fn start(&self) -> Epoch {
         self.pattern.start()

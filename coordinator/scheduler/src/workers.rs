@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ceteris_shared::ids::{Attempt, SegmentId, SessionId, WorkerId};
+use ceteris_shared::{
+    ids::{Attempt, SegmentId, SessionId, WorkerId},
+    planted,
+};
 
 use crate::{
     AttemptEnd, Live, Message, Rejection, Scheduler, State, Timestamp, WorkerConnected,
@@ -20,7 +23,8 @@ impl Scheduler {
         let slots = slots.min(MAX_SLOTS) as usize;
         let environment = Arc::new(environment);
         let entry = self.worker(worker);
-        entry.connection = Some(Connection { session, slots, environment, slot_memory, leaving: false });
+        entry.connection =
+            Some(Connection { session, slots, environment, slot_memory, leaving: false, over: BTreeSet::new() });
         let held: Vec<SegmentId> = entry.held.iter().copied().collect();
         self.list_room(worker);
         if self.drains.contains_key(&worker) {
@@ -34,19 +38,27 @@ impl Scheduler {
                 Err(rejection) => self.revoke(worker, attempt, rejection, effects),
             }
         }
+        let mut over = BTreeSet::new();
         for id in held {
             let Some(Live { attempt: number, until, .. }) = self.segments.get(&id).and_then(|s| s.state.live()) else {
                 continue;
             };
             if !running.contains(&Attempt { segment: id, number }) {
-                self.set_lease(id, until.min(now.after(self.config.replay)));
+                over.insert(Attempt { segment: id, number });
+                let soon = if planted!(LostBeforeItsTime) { now } else { now.after(self.config.replay) };
+                self.set_lease(id, until.min(soon));
             }
+        }
+        if let Some(connection) = self.worker(worker).connection.as_mut() {
+            connection.over = over;
         }
     }
 
     fn adopt(&mut self, now: Timestamp, worker: WorkerId, attempt: Attempt, effects: &mut Effects) {
         match self.segments.get(&attempt.segment).map(|segment| &segment.state) {
+            Some(State::Stopping { .. }) if planted!(StopNotRepeated) => {}
             Some(State::Stopping { .. }) => self.send(worker, Message::Stop(attempt), effects),
+            _ if planted!(AdoptedNotRenewed) => {}
             _ => self.set_lease(attempt.segment, now.after(self.config.lease)),
         }
     }
@@ -70,23 +82,29 @@ impl Scheduler {
         running: Vec<Attempt>,
         effects: &mut Effects,
     ) {
-        if !self.is_current(worker, session) {
+        if !self.is_current(worker, session) && !planted!(StaleSessionAccepted) {
             return effects.reject(Rejection::StaleSession { worker, session });
         }
         for attempt in running.into_iter().collect::<BTreeSet<_>>() {
             match self.live(worker, attempt) {
                 Ok(State::Stopping { .. }) => {}
+                Ok(_) if planted!(HeartbeatRenewsNothing) => {}
+                Err(Rejection::OtherWorker { .. }) if planted!(HeartbeatRenewsAnyone) => {
+                    self.set_lease(attempt.segment, now.after(self.config.lease));
+                }
                 Ok(_) => self.set_lease(attempt.segment, now.after(self.config.lease)),
                 Err(rejection) => self.revoke(worker, attempt, rejection, effects),
             }
         }
     }
 
-    /// A worker that stops an attempt unasked is shutting down: it gets no other until it connects again.
+    /// A worker that stops an attempt unasked is shutting down: it gets no other until it connects again. Where it does so
+    /// of an attempt that it did not have any more when it connected, it was shutting down before that.
     pub(crate) fn note_leaving(&mut self, worker: WorkerId, attempt: Attempt) {
         let asked = self.segments.get(&attempt.segment).is_some_and(|s| matches!(s.state, State::Stopping { .. }));
         if let Some(connection) = self.workers.get_mut(&worker).and_then(|worker| worker.connection.as_mut()) {
-            connection.leaving |= !asked;
+            let before = connection.over.contains(&attempt) && !planted!(SpooledStopMeansLeaving);
+            connection.leaving |= !asked && !before;
         }
         self.list_room(worker);
     }
@@ -118,10 +136,12 @@ impl Scheduler {
         };
         match segment.state.live() {
             None => Err(Rejection::NotLive { attempt }),
-            Some(live) if live.attempt != attempt.number => {
+            Some(live) if live.attempt != attempt.number && !planted!(StaleAttemptAccepted) => {
                 Err(Rejection::StaleAttempt { attempt, current: live.attempt })
             }
-            Some(live) if live.worker != worker => Err(Rejection::OtherWorker { attempt, owner: live.worker }),
+            Some(live) if live.worker != worker && !planted!(OtherWorkerAccepted) => {
+                Err(Rejection::OtherWorker { attempt, owner: live.worker })
+            }
             Some(_) => Ok(&segment.state),
         }
     }
@@ -129,6 +149,8 @@ impl Scheduler {
     /// Refuses what a worker says of an attempt, and tells it that the attempt is over.
     pub(crate) fn revoke(&self, worker: WorkerId, attempt: Attempt, reason: Rejection, effects: &mut Effects) {
         effects.reject(reason.clone());
-        self.send(worker, Message::Revoke { attempt, reason }, effects);
+        if !planted!(RevokeForgotten) {
+            self.send(worker, Message::Revoke { attempt, reason }, effects);
+        }
     }
 }

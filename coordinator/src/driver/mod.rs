@@ -7,6 +7,8 @@
 
 mod clock;
 mod handle;
+#[cfg(feature = "simulation")]
+mod observer;
 mod pending;
 mod requests;
 mod sessions;
@@ -30,7 +32,11 @@ use pending::Pending;
 use sessions::Session;
 
 pub use clock::Clock;
+#[cfg(feature = "simulation")]
+pub use clock::SimulatedTime;
 pub use handle::{Cancelled, Error, Handle, LiveAttempt, LiveWorker, SharingChange, SubmitRequest, Submitted};
+#[cfg(feature = "simulation")]
+pub use observer::Observer;
 pub use requests::Reusable;
 pub(crate) use requests::reusable;
 pub(crate) use sessions::{Close, Outgoing};
@@ -74,6 +80,8 @@ pub struct Driver {
     sessions: BTreeMap<WorkerId, Session>,
     counters: Arc<Counters>,
     pending: Pending,
+    #[cfg(feature = "simulation")]
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl fmt::Debug for Driver {
@@ -93,9 +101,27 @@ impl Driver {
         let (changes, _) = broadcast::channel(CHANGES);
         let counters = Arc::new(Counters::default());
         let handle = Handle::new(commands, changes.downgrade(), counters.clone());
-        let sessions = BTreeMap::new();
-        let pending = Pending::default();
-        Ok((Self { scheduler, store, clock, inbox, changes, sessions, counters, pending }, handle))
+        let driver = Self {
+            scheduler,
+            store,
+            clock,
+            inbox,
+            changes,
+            sessions: BTreeMap::new(),
+            counters,
+            pending: Pending::default(),
+            #[cfg(feature = "simulation")]
+            observer: None,
+        };
+        Ok((driver, handle))
+    }
+
+    /// Shows `observer` everything from now on, beginning with where it is.
+    #[cfg(feature = "simulation")]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        observer.carried_out(self.clock.now(), &self.scheduler, &[]);
+        self.observer = Some(observer);
+        self
     }
 
     /// Works until `stop`, or until nobody can reach it any more.

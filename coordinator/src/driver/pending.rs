@@ -7,7 +7,10 @@ use std::{
 };
 
 use ceteris_scheduler::{Change as Decision, Effect, Event, Message, Rejection};
-use ceteris_shared::ids::{ExperimentId, SegmentId, SessionId, WorkerId};
+use ceteris_shared::{
+    ids::{ExperimentId, SegmentId, SessionId, WorkerId},
+    planted,
+};
 use tokio::sync::oneshot;
 
 use super::{Driver, Outgoing, sessions};
@@ -46,7 +49,15 @@ impl Driver {
 
     pub(super) fn decide(&mut self, event: Event) -> Decided {
         let mut decided = Decided::default();
-        for effect in self.scheduler.handle(self.clock.now(), event) {
+        let now = self.clock.now();
+        #[cfg(feature = "simulation")]
+        let shown = self.observer.is_some().then(|| event.clone());
+        let effects = self.scheduler.handle(now, event);
+        #[cfg(feature = "simulation")]
+        if let (Some(observer), Some(event)) = (&self.observer, &shown) {
+            observer.decided(now, event, &effects, &self.scheduler);
+        }
+        for effect in effects {
             match effect {
                 Effect::Persist(change) => {
                     let of_segment = change.segment().and_then(|segment| self.scheduler.experiment_of(segment));
@@ -86,20 +97,42 @@ impl Driver {
 
     /// Commits what is held in one transaction; then, and only then, speaks.
     pub(super) async fn flush(&mut self) -> Result<(), store::Error> {
-        let Pending { changes, messages, touched, answers } = mem::take(&mut self.pending);
-        let changes = without_overtaken(changes);
-        if !changes.is_empty() {
-            self.store.commit(&changes).await?;
+        let Pending { changes, mut messages, touched, answers } = mem::take(&mut self.pending);
+        let mut changes = without_overtaken(changes);
+        if planted!(SpeaksBeforeCommit) {
+            self.deliver_all(std::mem::take(&mut messages));
         }
-        for (worker, session, message) in messages {
-            self.deliver(worker, session, Outgoing::Message(sessions::wire(message)));
+        if planted!(SequenceAlone) {
+            let (alone, rest): (Vec<Change>, Vec<Change>) =
+                changes.into_iter().partition(|change| matches!(change, Change::Sequence { .. }));
+            self.store.commit(&alone).await?;
+            changes = rest;
         }
+        if !changes.is_empty()
+            && let Err(error) = self.store.commit(&changes).await
+            && !planted!(GoesOnAfterFailedCommit)
+        {
+            return Err(error);
+        }
+        self.deliver_all(messages);
         answers.into_iter().for_each(|answer| answer());
         for experiment in touched {
             // An error means that nobody is listening.
             let _ = self.changes.send(experiment);
         }
+        #[cfg(feature = "simulation")]
+        if let Some(observer) = &self.observer {
+            let connections: Vec<_> =
+                self.sessions.iter().map(|(&worker, session)| (worker, session.register.session)).collect();
+            observer.carried_out(self.clock.now(), &self.scheduler, &connections);
+        }
         Ok(())
+    }
+
+    fn deliver_all(&self, messages: Vec<(WorkerId, SessionId, Message)>) {
+        for (worker, session, message) in messages {
+            self.deliver(worker, session, Outgoing::Message(sessions::wire(message)));
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use ceteris_shared::{
     ids::ExperimentId,
     lineage::LineageKey,
     plan::Plan,
+    planted,
     spec::{EnvironmentRule, Execution, ExperimentSpec, Init},
     trainer::Scored,
 };
@@ -23,6 +24,9 @@ impl Driver {
     /// Decides, and answers after the next commit.
     pub(super) async fn obey(&mut self, command: Command) -> Result<(), store::Error> {
         match command {
+            Command::Submit { request, reply } if planted!(RepliesBeforeCommit) => {
+                let _ = reply.send(self.submit(*request).await?);
+            }
             Command::Submit { request, reply } => {
                 let submitted = self.submit(*request).await?;
                 self.answer(reply, submitted);
@@ -51,6 +55,7 @@ impl Driver {
                 self.answer(reply, retried);
             }
             Command::Collect { manifests, reply } => {
+                let asked = manifests.clone();
                 let decided = self.decide(Event::CollectCheckpoints(manifests));
                 let given_up = |change: &Change| match change {
                     Change::Scheduler(ceteris_scheduler::Change::CheckpointCollected { manifest, .. }) => {
@@ -60,7 +65,7 @@ impl Driver {
                 };
                 let collected = decided.changes.iter().filter_map(given_up).collect();
                 self.hold(Vec::new(), decided);
-                self.answer(reply, collected);
+                self.answer(reply, if planted!(CollectAnswersAll) { asked } else { collected });
             }
             Command::Explain { run, reply } => {
                 let explained = self.scheduler.explain_run(self.clock.now(), run);
@@ -108,8 +113,12 @@ impl Driver {
         (submission.reused, submission.environment) = (taken.segments, taken.environment);
         let sharing = submission.sharing;
         let decided = self.decide(Event::ExperimentSubmitted(Box::new(submission)));
-        if let Some(rejection) = decided.rejections.first() {
-            return Ok(Err(Error::Plan(rejection.to_string())));
+        if let Some(rejection) = decided.rejections.first().map(ToString::to_string) {
+            // Others may be given work at the same moment.
+            if !planted!(RefusedSubmissionDropsWork) {
+                self.hold(Vec::new(), decided);
+            }
+            return Ok(Err(Error::Plan(rejection)));
         }
         let SubmitRequest { experiment: id, spec, source, pins, plan, reused: _ } = request;
         let submitted_at = self.clock.now();
@@ -208,7 +217,8 @@ impl Reusable {
     }
 }
 
-/// What of a plan is trained already. If the experiment is bound to one environment class, what was trained in one class:
+/// What of a plan is trained already. If the experiment is bound to one environment class, what was trained by experiments
+/// that are bound to one class:
 /// first one in which nothing is left to train, then one of a connected worker, then the one in which most is trained.
 pub(crate) async fn reusable(
     store: &dyn Store,
@@ -227,8 +237,13 @@ pub(crate) async fn reusable(
     let within = |environment: Option<&Environment>| -> Vec<Vec<Reused>> {
         plan.reusable(|key, ends| {
             let scored = |epoch: &&TrainedEpoch| !ends || wanted.iter().all(|wanted| epoch.scored.contains(wanted));
-            let mut here =
-                trained.get(&key)?.iter().filter(|epoch| environment.is_none_or(|wanted| *wanted == epoch.environment));
+            // What was trained in the class may rest on what was not, unless its experiment was bound to it.
+            let there = |epoch: &&TrainedEpoch| {
+                environment.is_none_or(|wanted| {
+                    (epoch.bound || planted!(EpochsOfUnboundTaken)) && *wanted == epoch.environment
+                })
+            };
+            let mut here = trained.get(&key)?.iter().filter(there);
             let TrainedEpoch { segment, manifest, weights, .. } = here.find(scored)?;
             Some(Reused { source: *segment, manifest: *manifest, weights: *weights })
         })

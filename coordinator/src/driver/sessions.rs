@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use ceteris_proto::fleet::{self, CoordinatorMessage, Progress, Register};
 use ceteris_scheduler::{Event, Message, Rejection, Start, StartAttempt, Timestamp, WorkerConnected};
-use ceteris_shared::ids::{Attempt, SessionId, WorkerId};
+use ceteris_shared::{
+    ids::{Attempt, SessionId, WorkerId},
+    planted,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -91,7 +94,8 @@ impl Driver {
 
     pub(super) fn disconnect(&mut self, worker: WorkerId, session: SessionId) {
         let mut before = Vec::new();
-        if self.sessions.get(&worker).is_some_and(|known| known.register.session == session) {
+        let current = |known: &Session| known.register.session == session || planted!(OldDisconnectDropsNew);
+        if self.sessions.get(&worker).is_some_and(current) {
             before.extend(self.sessions.remove(&worker).map(|known| Change::Worker(known.record(self.clock.now()))));
             tracing::info!(%worker, %session, "worker disconnected");
         }
@@ -118,7 +122,8 @@ impl Driver {
     pub(super) fn report(&mut self, worker: WorkerId, sequence: u64, event: Event) -> bool {
         let decided = self.decide(event);
         let stale = decided.rejections.iter().any(|rejection| matches!(rejection, Rejection::StaleSession { .. }));
-        let before = if stale { Vec::new() } else { vec![Change::Sequence { worker, sequence }] };
+        let recorded = !stale || planted!(StaleReportRecorded);
+        let before = if recorded { vec![Change::Sequence { worker, sequence }] } else { Vec::new() };
         self.hold(before, decided);
         !stale
     }

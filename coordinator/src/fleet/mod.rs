@@ -25,7 +25,7 @@ use crate::{
     driver::{self, Close, Outgoing},
     store::Store,
 };
-use session::Session;
+pub use session::Session;
 
 /// How long a new stream may take to say who it is.
 const REGISTER: Duration = Duration::from_secs(10);
@@ -133,6 +133,23 @@ impl fleet_server::Fleet for Service {
             return Err(Status::deadline_exceeded("no Register came within 10 s"));
         };
         let first = first?.ok_or_else(|| Status::invalid_argument("the stream ended before Register"))?;
+        let (session, outbound) = self.open(first).await?;
+        tokio::spawn(session.run(inbound));
+        Ok(Response::new(Box::pin(outbound)))
+    }
+}
+
+impl Service {
+    /// Lets a worker in that begins its stream with `first`. What comes after it is for the session to take; what is
+    /// said to the worker comes out of the stream beside it.
+    ///
+    /// # Errors
+    /// When the message is no `Register`, when worker and coordinator do not fit together, and when the coordinator is
+    /// shutting down.
+    pub async fn open(
+        &self,
+        first: v1::WorkerMessage,
+    ) -> Result<(Session, impl Stream<Item = Result<v1::CoordinatorMessage, Status>> + use<>), Status> {
         let register = match WorkerMessage::try_from(first) {
             Ok(WorkerMessage::Register(register)) => register,
             Ok(_) => return Err(status(&self.refuse_order("must be `register` in a stream's first message"))),
@@ -154,11 +171,11 @@ impl fleet_server::Fleet for Service {
         let last = self.driver.connect(register, outbox.clone(), closed.clone()).await;
         let last = last.map_err(|error| Status::unavailable(error.to_string()))?;
         let session = Session::new(self.clone(), worker, id, last, outbox, closed);
-        tokio::spawn(session.run(inbound));
-        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing).map(|outgoing| match outgoing {
+        let outbound = ReceiverStream::new(outgoing).map(|outgoing| match outgoing {
             Outgoing::Message(message) => Ok(message.into()),
             Outgoing::Close(close) => Err(status(&close)),
-        }))))
+        });
+        Ok((session, outbound))
     }
 }
 

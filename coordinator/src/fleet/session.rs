@@ -1,16 +1,20 @@
 //! One worker's stream after `Register`.
 
-use std::ops::ControlFlow;
+use std::{fmt, ops::ControlFlow};
 
 use ceteris_proto::{
     fleet::{CoordinatorMessage, EpochCommitted, Event, EventKind, StepCommitted, WorkerMessage},
     v1,
 };
 use ceteris_scheduler::{CommittedEpoch, CommittedStep, Report};
-use ceteris_shared::ids::{Attempt, SessionId, WorkerId};
+use ceteris_shared::{
+    ids::{Attempt, SessionId, WorkerId},
+    planted,
+};
+use futures::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
+use tonic::Status;
 
 use super::{
     Service,
@@ -22,7 +26,7 @@ use crate::{
 };
 
 /// Takes a worker's messages, one after the other.
-pub(super) struct Session {
+pub struct Session {
     service: Service,
     worker: WorkerId,
     id: SessionId,
@@ -33,6 +37,13 @@ pub(super) struct Session {
     observations: Observations,
     outbox: mpsc::Sender<Outgoing>,
     closed: CancellationToken,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { worker, id, last, .. } = self;
+        f.debug_struct("Session").field("worker", worker).field("id", id).field("last", last).finish_non_exhaustive()
+    }
 }
 
 /// How a stream ends: with a reason that the worker is told, or because the worker is gone.
@@ -47,12 +58,14 @@ impl Session {
         outbox: mpsc::Sender<Outgoing>,
         closed: CancellationToken,
     ) -> Self {
+        let last = if planted!(SessionForgetsLast) { 0 } else { last };
         let observations = Observations::new(service.store.clone(), worker);
         Self { service, worker, id, last, taken: last, observations, outbox, closed }
     }
 
+    /// Takes what comes until the stream breaks, or the coordinator ends it.
     #[tracing::instrument(skip_all, fields(worker = %self.worker, session = %self.id))]
-    pub(super) async fn run(mut self, mut inbound: Streaming<v1::WorkerMessage>) {
+    pub async fn run(mut self, mut inbound: impl Stream<Item = Result<v1::WorkerMessage, Status>> + Unpin) {
         let closed = self.closed.clone();
         let end = tokio::select! {
             biased;
@@ -67,7 +80,7 @@ impl Session {
         let _ = self.service.driver.disconnect(self.worker, self.id).await;
     }
 
-    async fn take_all(&mut self, inbound: &mut Streaming<v1::WorkerMessage>) -> End {
+    async fn take_all(&mut self, inbound: &mut (impl Stream<Item = Result<v1::WorkerMessage, Status>> + Unpin)) -> End {
         if let ControlFlow::Break(end) = self.say(CoordinatorMessage::Ack(self.last)).await {
             return end;
         }
@@ -78,12 +91,12 @@ impl Session {
                     ControlFlow::Continue(()) => continue,
                     ControlFlow::Break(end) => return end,
                 },
-                message = inbound.message(), if self.observations.has_room() => message,
+                message = inbound.next(), if self.observations.has_room() => message,
             };
             let message = match message {
-                Ok(Some(message)) => message,
-                Ok(None) => return None,
-                Err(status) => {
+                Some(Ok(message)) => message,
+                None => return None,
+                Some(Err(status)) => {
                     tracing::debug!(%status, "the stream broke");
                     return None;
                 }
@@ -124,6 +137,9 @@ impl Session {
             tracing::warn!(sequence, last = self.taken, "events are missing before this one");
         }
         self.taken = sequence;
+        if planted!(AckBeforeStore) {
+            self.say(CoordinatorMessage::Ack(sequence)).await?;
+        }
         let report = match kind {
             EventKind::Metrics(points) => return self.observe(sequence, attempt, Observation::Metrics(points)),
             EventKind::Log(lines) => return self.observe(sequence, attempt, Observation::Log(lines)),
@@ -141,7 +157,7 @@ impl Session {
         self.settle().await?;
         self.report(sequence, attempt, report).await?;
         self.last = sequence;
-        self.say(CoordinatorMessage::Ack(self.last)).await
+        self.say(CoordinatorMessage::Ack(self.last + u64::from(planted!(AckOneTooMany)))).await
     }
 
     fn observe(&mut self, sequence: u64, attempt: Attempt, what: Observation) -> ControlFlow<End> {
@@ -160,6 +176,7 @@ impl Session {
     async fn observed(&mut self, stored: Result<Stored, store::Error>) -> ControlFlow<End> {
         let Stored { last, refused } = match stored {
             Ok(stored) => stored,
+            Err(_) if planted!(UnstoredMetricsAcknowledged) => Stored { last: self.taken, refused: Vec::new() },
             Err(error) => {
                 tracing::error!(%error, "what a worker measured cannot be stored");
                 return ControlFlow::Break(Some(Close::StoreFailed));

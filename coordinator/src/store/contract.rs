@@ -437,6 +437,7 @@ pub(super) async fn what_is_trained_counts_for_another_experiment(store: &impl S
     let trained = store.trained(&[key(0), key(1)]).await.expect("it is read");
     let expected = committed(Epoch(1), key(0));
     let [epoch] = &trained[&key(0)][..] else { panic!("it is trained once") };
+    assert!(epoch.bound, "its experiment is trained in one class alone");
     assert_eq!((&epoch.environment, epoch.weights), (&environment(), expected.weights));
     assert_eq!((trained.len(), epoch.segment, epoch.manifest), (1, attempt.segment, expected.manifest));
     let scored: BTreeSet<&Scored> = epoch.scored.iter().collect();

@@ -10,6 +10,8 @@ pub(crate) mod contract;
 mod database;
 mod fault;
 mod lookup;
+#[cfg(any(test, feature = "simulation"))]
+mod memory;
 pub mod postgres;
 mod record;
 mod select;
@@ -28,6 +30,8 @@ use ceteris_shared::{
 };
 
 pub use database::Database;
+#[cfg(any(test, feature = "simulation"))]
+pub use memory::Memory;
 pub use postgres::Postgres;
 pub use record::{
     AttemptRecord, Change, CommittedRecord, DatasetRecord, ExperimentRecord, ExperimentSummary, LogBatch, Observation,

@@ -190,6 +190,8 @@ pub struct TrainedEpoch {
     pub weights: Option<Digest>,
     /// In which environment class.
     pub environment: Environment,
+    /// True where everything that it rests on was trained in that class too: its experiment is bound to it.
+    pub bound: bool,
     /// What predictions there are of.
     pub scored: Vec<Scored>,
 }

@@ -287,6 +287,7 @@ pub(super) fn add_trained<R: Columns>(
             manifest: row.parsed("manifest")?,
             weights: row.optional_parsed("weights")?,
             environment: row.document("environment")?,
+            bound: row.flag("bound")?,
             scored: texts.iter().map(|text| scored_in(text)).collect::<Result<_, _>>()?,
         };
         to.entry(row.parsed("lineage_key")?).or_default().push(epoch);

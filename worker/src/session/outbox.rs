@@ -8,15 +8,12 @@ use std::{
     time::Duration,
 };
 
-use ceteris_proto::{
-    fleet::{Event, EventKind, WorkerMessage},
-    v1,
-};
+use ceteris_proto::{fleet::EventKind, v1};
 use ceteris_shared::ids::Attempt;
-use prost::Message as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::protocol::{decode, encode};
 use crate::spool::{Error, Spool};
 
 /// How often a disk without room is tried again.
@@ -70,12 +67,7 @@ impl Outbox {
     /// # Errors
     /// As for [`Self::append`].
     pub async fn try_append(&self, attempt: Attempt, kind: EventKind) -> Result<bool, Error> {
-        let added = self.with(move |spool| {
-            spool.append(|sequence| {
-                let event = WorkerMessage::Event(Event { sequence, attempt, kind });
-                v1::WorkerMessage::from(event).encode_to_vec()
-            })
-        });
+        let added = self.with(move |spool| spool.append(|sequence| encode(sequence, attempt, kind)));
         match added.await {
             Ok(_) => {
                 if self.stalled.swap(false, Ordering::Relaxed) {
@@ -97,7 +89,7 @@ impl Outbox {
     pub(super) async fn read(&self, number: u64) -> Result<Option<v1::WorkerMessage>, Error> {
         let bytes = self.with(move |spool| spool.read(number)).await?;
         // The bytes are what `append` encoded: their checksum was right when the spool was opened.
-        Ok(bytes.and_then(|bytes| v1::WorkerMessage::decode(bytes.as_slice()).ok()))
+        Ok(bytes.and_then(|bytes| decode(&bytes)))
     }
 
     /// Forgets all events up to `number`.

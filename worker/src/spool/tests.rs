@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
-use super::*;
+use std::fs;
+
+use super::{folder::segment_files, *};
 
 fn body(number: u64) -> Vec<u8> {
     number.to_string().into_bytes().repeat(1 + (number as usize * 7) % 40)

@@ -112,6 +112,7 @@ mod recovery;
 mod report;
 mod rounds;
 mod scheduler;
+mod simulation;
 mod spread;
 mod statistics;
 mod text;
@@ -178,6 +179,8 @@ enum Name {
     Metrics,
     /// How often verdicts and intervals are wrong, on made-up studies
     Statistics,
+    /// Whether a simulated fleet breaks a rule, on many seeds
+    Simulation,
     /// Deciding about a million queued segments, and giving segments away durably
     Scheduler,
     /// How soon a standby coordinator goes on, and what an idle one takes
@@ -263,6 +266,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         (Name::Plan, None) => plan::run(workspace, options.quick)?,
         (Name::Metrics, None) => metrics::run(workspace, options.quick)?,
         (Name::Statistics, None) => statistics::run(workspace, options.quick)?,
+        (Name::Simulation, None) => simulation::run(workspace, options.quick, options.threads)?,
         (Name::Scheduler, None) => scheduler::run(workspace, options.quick)?,
         (Name::Recovery, None) => recovery::run(workspace, options.quick)?,
         (_, Some(_)) => bail!("--kit is for `bench gpu` alone"),

@@ -26,10 +26,12 @@ const KEYS: usize = 10_000;
 
 /// Each key's trainings.
 const TRAINED: &str = "SELECT t.lineage_key, t.segment, t.manifest, t.weights, attempts.environment, \
+     experiments.environment IS NOT NULL AS bound, \
      (SELECT coalesce(json_agg(scored), '[]')::text FROM predictions AS p \
       WHERE p.segment = t.segment AND p.epoch = t.epoch) AS scored \
      FROM unnest($1::text[]) AS wanted (key) JOIN trained AS t ON t.lineage_key = wanted.key \
      JOIN attempts ON attempts.segment = t.segment AND attempts.number = t.attempt \
+     JOIN segments ON segments.id = t.segment JOIN experiments ON experiments.id = segments.experiment \
      ORDER BY t.committed_at, t.segment";
 /// Parameters: segments, whether what is not committed is wanted, names (none: all).
 const SERIES: &str = "WITH wanted AS (SELECT w.id, w.key FROM unnest($1::text[]) WITH ORDINALITY AS w (id, key)), \

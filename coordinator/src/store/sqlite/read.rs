@@ -45,9 +45,11 @@ impl Sqlite {
         keys: &[LineageKey],
     ) -> Result<HashMap<LineageKey, Vec<TrainedEpoch>>, Fault> {
         let question = "SELECT t.lineage_key, t.segment, t.manifest, t.weights, attempts.environment, \
+             experiments.environment IS NOT NULL AS bound, \
              (SELECT json_group_array(scored) FROM predictions AS p WHERE p.segment = t.segment AND p.epoch = t.epoch) AS scored \
              FROM json_each(?) AS wanted JOIN trained AS t ON t.lineage_key = wanted.value \
              JOIN attempts ON attempts.segment = t.segment AND attempts.number = t.attempt \
+             JOIN segments ON segments.id = t.segment JOIN experiments ON experiments.id = segments.experiment \
              ORDER BY t.committed_at, t.segment";
         let mut trained = HashMap::new();
         for keys in keys.chunks(KEYS) {

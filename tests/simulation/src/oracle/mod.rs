@@ -1,0 +1,358 @@
+//! What must hold, told from outside: the oracle hears what is committed, decided and said, keeps its own simple record
+//! of it, and names the first rule that is broken.
+//!
+//! `decided` judges what the scheduler makes of an event, `applied` what that changes and whether it reaches the store as a
+//! whole, `ending` how everything ends. A record runs ahead with what is decided; what is stored is the record as it was
+//! at the last commit.
+
+mod applied;
+mod decided;
+mod ending;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ceteris_scheduler::{Config, State, Timestamp};
+use ceteris_shared::{
+    checkpoint::Environment,
+    digest::Digest,
+    ids::{Attempt, Epoch, ExperimentId, SegmentId, SessionId, WorkerId},
+    lineage::LineageKey,
+    plan::Plan,
+    spec::EnvironmentRule,
+};
+
+pub use decided::Watcher;
+pub use ending::Ending;
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{rule}: {detail}")]
+pub struct Violation {
+    /// Which: a short name that stays.
+    pub rule: &'static str,
+    /// Where, and what was seen.
+    pub detail: String,
+}
+
+/// A segment as the oracle knows it.
+#[derive(Clone, Debug)]
+struct Planned {
+    experiment: ExperimentId,
+    parent: Option<SegmentId>,
+    epochs: Arc<[(Epoch, LineageKey)]>,
+    /// How many of them count.
+    committed: usize,
+    /// The last attempt's number.
+    attempts: u32,
+    live: Option<Live>,
+    state: Option<State>,
+    failures: u32,
+    losses: u32,
+    /// It failed, and is not tried again before then.
+    waits: Option<Timestamp>,
+}
+
+/// The attempt that has a segment.
+#[derive(Clone, Debug)]
+struct Live {
+    attempt: Attempt,
+    worker: WorkerId,
+    /// Committed epochs that it still has to train again.
+    replays: u32,
+    stopping: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    plan: Arc<Plan>,
+    rule: EnvironmentRule,
+    bound: Option<Environment>,
+    cancelled: bool,
+    paused: bool,
+}
+
+/// A worker's connection as one life of the coordinator has it.
+#[derive(Clone, Debug)]
+struct Connected {
+    session: SessionId,
+    slots: u32,
+    environment: Environment,
+}
+
+/// What a life of the coordinator keeps in memory, as the oracle follows it.
+#[derive(Clone, Debug, Default)]
+struct LifeRecord {
+    connections: BTreeMap<WorkerId, Connected>,
+    /// Until when each live attempt is believed alive.
+    until: BTreeMap<Attempt, Timestamp>,
+    restored: bool,
+    carried_out: u64,
+}
+
+type Point = (&'static str, String, Epoch, u32);
+
+/// What was decided, what is stored, and what is to be stored next.
+#[derive(Debug)]
+struct Books {
+    /// With everything that is decided.
+    ahead: Record,
+    /// With everything that is committed.
+    stored: Record,
+    /// What was decided since the last commit.
+    pending: Vec<ceteris_scheduler::Change>,
+    /// Who reported something on its own connection since then.
+    heard: BTreeSet<WorkerId>,
+    /// The last event of each worker that is stored.
+    taken: BTreeMap<WorkerId, u64>,
+    /// Values as they were received first.
+    metrics: BTreeMap<Attempt, BTreeMap<Point, u64>>,
+    /// Events whose log lines are stored.
+    logs: BTreeMap<Attempt, BTreeSet<u64>>,
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    config: Config,
+    violation: Option<Violation>,
+    /// The life that may write.
+    leader: u64,
+    lives: BTreeMap<u64, LifeRecord>,
+    experiments: BTreeMap<ExperimentId, Known>,
+    segments: BTreeMap<SegmentId, Planned>,
+    owners: BTreeMap<Attempt, WorkerId>,
+    /// Keys of epochs that were trained again: their checkpoints are known under several names.
+    replayed: BTreeSet<LineageKey>,
+    damaged: BTreeSet<Digest>,
+    collected: BTreeSet<Digest>,
+    /// Where each epoch that counts was trained.
+    trained: BTreeMap<(SegmentId, Epoch), Attempt>,
+    /// Epochs that count for a segment and were trained for another.
+    reused: BTreeMap<(SegmentId, Epoch), SegmentId>,
+    /// The first checkpoint of each epoch that counts for a segment.
+    manifests: BTreeMap<(SegmentId, Epoch), Digest>,
+}
+
+/// The oracle of one world; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Oracle(Arc<Mutex<Books>>);
+
+impl Oracle {
+    /// One that has seen nothing, of a coordinator with this configuration.
+    pub fn new(config: Config) -> Self {
+        let record = Record {
+            config,
+            violation: None,
+            leader: 0,
+            lives: BTreeMap::new(),
+            experiments: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            replayed: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+            collected: BTreeSet::new(),
+            trained: BTreeMap::new(),
+            reused: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+        };
+        Self(Arc::new(Mutex::new(Books {
+            ahead: record.clone(),
+            stored: record,
+            pending: Vec::new(),
+            heard: BTreeSet::new(),
+            taken: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            logs: BTreeMap::new(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first rule that was broken, if one was.
+    pub fn violation(&self) -> Option<Violation> {
+        let books = self.lock();
+        books.ahead.violation.clone().or(books.stored.violation.clone())
+    }
+
+    /// A rule that someone else saw broken.
+    pub fn report(&self, rule: &'static str, detail: impl Display) {
+        self.lock().ahead.broken(rule, detail);
+    }
+
+    /// Only what this life writes counts from now on.
+    pub fn lead(&self, life: u64) {
+        let mut books = self.lock();
+        let books = &mut *books;
+        let violation = books.ahead.violation.take().or(books.stored.violation.take());
+        books.stored.violation = violation;
+        books.stored.leader = life;
+        books.stored.lives = BTreeMap::from([(life, LifeRecord::default())]);
+        books.ahead = books.stored.clone();
+        books.pending.clear();
+        books.heard.clear();
+    }
+
+    /// An event of a worker was acknowledged.
+    pub fn acknowledged(&self, worker: WorkerId, sequence: u64) {
+        let mut books = self.lock();
+        let taken = books.taken.get(&worker).copied().unwrap_or(0);
+        if sequence > taken {
+            let detail =
+                format!("worker {worker} was told that event {sequence} is stored, but {taken} is the last one");
+            books.stored.broken("acknowledged is stored", detail);
+        }
+    }
+
+    /// The number of the last event of a worker that is stored.
+    pub fn taken(&self, worker: WorkerId) -> u64 {
+        self.lock().taken.get(&worker).copied().unwrap_or(0)
+    }
+
+    /// A worker was told to start an attempt.
+    pub fn told_to_start(&self, worker: WorkerId, attempt: Attempt, first: Option<LineageKey>) {
+        let mut books = self.lock();
+        let record = &mut books.stored;
+        match record.owners.get(&attempt) {
+            Some(owner) if *owner == worker => {}
+            owner => {
+                let detail = format!("worker {worker} was told to start {attempt}; stored is {owner:?}");
+                return record.broken("committed before said", detail);
+            }
+        }
+        let on_path = first.is_some_and(|first| record.path(attempt.segment).iter().any(|(_, key)| *key == first));
+        if !on_path {
+            record.broken("work is the plan's", format!("{attempt} begins with an epoch that is not on its path"));
+        }
+    }
+
+    /// Whether an experiment is stored, and whether it is cancelled and paused.
+    pub fn experiment(&self, id: ExperimentId) -> Option<(bool, bool)> {
+        self.lock().stored.experiments.get(&id).map(|known| (known.cancelled, known.paused))
+    }
+
+    /// Whether a checkpoint is stored as given up.
+    pub fn is_collected(&self, manifest: &Digest) -> bool {
+        self.lock().stored.collected.contains(manifest)
+    }
+
+    /// An epoch on the way to the end of an attempt's segment, wherever.
+    pub fn any_epoch(&self, attempt: Attempt, pick: impl FnOnce(usize) -> usize) -> Option<(Epoch, LineageKey)> {
+        let path = self.lock().stored.path(attempt.segment);
+        path.get(pick(path.len())).copied()
+    }
+
+    /// When the driver of a life has to be woken, by what is stored and what its workers said.
+    pub fn next_deadline(&self, life: u64, now: Timestamp) -> Option<Timestamp> {
+        let books = self.lock();
+        let record = &books.ahead;
+        let paused = |own: &Planned| record.experiments.get(&own.experiment).is_some_and(|known| known.paused);
+        let delayed = record.segments.values().filter_map(|own| match own.state {
+            Some(State::Queued { not_before }) if not_before > now && !paused(own) => Some(not_before),
+            _ => None,
+        });
+        let leases = record.lives.get(&life).into_iter().flat_map(|life| life.until.values().copied());
+        delayed.chain(leases).min()
+    }
+
+    /// The epoch that comes next for an attempt's segment, and the one after it.
+    pub fn next_epochs(&self, attempt: Attempt) -> (Option<(Epoch, LineageKey)>, Option<(Epoch, LineageKey)>) {
+        let books = self.lock();
+        let own = books.stored.segments.get(&attempt.segment);
+        let at = |ahead: usize| own.and_then(|own| own.epochs.get(own.committed + ahead).copied());
+        (at(0), at(1))
+    }
+
+    /// The manifest of a committed epoch.
+    pub fn manifest(&self, segment: SegmentId, epoch: Epoch) -> Option<Digest> {
+        self.lock().stored.manifests.get(&(segment, epoch)).copied()
+    }
+
+    /// Manifests of all committed epochs.
+    pub fn manifests(&self) -> Vec<Digest> {
+        self.lock().stored.manifests.values().copied().collect()
+    }
+
+    /// The attempts that have segments, and who has them.
+    pub fn live_attempts(&self) -> Vec<(Attempt, WorkerId)> {
+        let books = self.lock();
+        books
+            .stored
+            .segments
+            .values()
+            .filter_map(|segment| segment.live.as_ref())
+            .map(|live| (live.attempt, live.worker))
+            .collect()
+    }
+
+    /// Whether everything that is stored has ended.
+    pub fn all_ended(&self) -> bool {
+        self.lock().stored.segments.values().all(|segment| segment.state.as_ref().is_some_and(State::is_done))
+    }
+
+    /// Experiments of which something failed that trying again can mend.
+    pub fn mendable(&self) -> Vec<ExperimentId> {
+        let books = self.lock();
+        let record = &books.stored;
+        let mendable = |segment: &&Planned| ending::is_mendable(segment.state.as_ref());
+        let failed: BTreeSet<_> = record.segments.values().filter(mendable).map(|segment| segment.experiment).collect();
+        failed.into_iter().filter(|id| record.experiments.get(id).is_some_and(|known| !known.cancelled)).collect()
+    }
+
+    /// Experiments that are paused.
+    pub fn paused(&self) -> Vec<ExperimentId> {
+        let books = self.lock();
+        books
+            .stored
+            .experiments
+            .iter()
+            .filter(|(_, known)| known.paused && !known.cancelled)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Where everything is, one line a segment, for a world that does not end.
+    pub fn states(&self) -> String {
+        let books = self.lock();
+        let record = &books.stored;
+        let open = record.segments.iter().filter(|(_, s)| !s.state.as_ref().is_some_and(State::is_done));
+        open.map(|(id, s)| format!("{}: {:?} with {} epochs", id.short(), s.state, s.committed))
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+}
+
+impl Record {
+    fn broken(&mut self, rule: &'static str, detail: impl Display) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { rule, detail: detail.to_string() });
+        }
+    }
+
+    fn require(&mut self, holds: bool, rule: &'static str, detail: impl FnOnce() -> String) {
+        if !holds {
+            self.broken(rule, detail());
+        }
+    }
+
+    /// Every epoch on the way to the end of a segment.
+    fn path(&self, id: SegmentId) -> Vec<(Epoch, LineageKey)> {
+        let Some(segment) = self.segments.get(&id) else { return Vec::new() };
+        let mut path = segment.parent.map_or(Vec::new(), |parent| self.path(parent));
+        path.extend(segment.epochs.iter());
+        path
+    }
+
+    fn all_committed(&self, id: SegmentId) -> bool {
+        self.segments.get(&id).is_some_and(|segment| segment.committed == segment.epochs.len())
+    }
+
+    fn held_by(&self, worker: WorkerId) -> usize {
+        let live = self.segments.values().filter_map(|segment| segment.live.as_ref());
+        live.filter(|live| live.worker == worker).count()
+    }
+}

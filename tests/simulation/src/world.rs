@@ -1,0 +1,769 @@
+//! One seed's world, from its first coordinator to its quiet end.
+
+use std::{sync::Arc, time::Duration};
+
+use ceteris_coordinator::driver::SharingChange;
+use ceteris_proto::{
+    fleet::{EpochCommitted, EventKind, Progress, StepCommitted, WorkerMessage},
+    v1,
+};
+use ceteris_scheduler::{Config, Drain, Timestamp};
+use ceteris_shared::{
+    checkpoint::Environment,
+    dataset::Split,
+    digest::Digest,
+    ids::{Attempt, Epoch, ExperimentId, WorkerId},
+    lineage::{self, LineageKey},
+    trainer::{FailureCause, MetricPoint, Scored, Spent},
+};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::{
+    coordinator::{Life, Stage},
+    experiments,
+    machine::Machine,
+    network::{Connection, Said, Up, converse},
+    oracle::{Ending, Oracle, Violation},
+    random::Random,
+    scene::{Happening, Scene, Task},
+    store::Shared,
+    trace::Trace,
+    users::{Answers, Ask},
+    weather::{Fault, Weather},
+};
+
+/// How often workers are asked for a heartbeat.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How long everything may take to end once nothing goes wrong any more.
+const PATIENCE: u64 = 24 * 3600 * 1000;
+/// How often it is looked whether everything has ended.
+const CHECK: u64 = 20_000;
+/// Steps of tasks at one point in time, from which on they go round in circles.
+const STEPS: u32 = 200_000;
+
+/// How a world is set up.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    pub weather: Weather,
+    /// Slots and environment class of each machine.
+    pub machines: Vec<(u32, u32)>,
+    /// The kind of each experiment, and when it is submitted.
+    pub experiments: Vec<(usize, u64)>,
+    /// Mean milliseconds between two requests of users.
+    pub requests: u64,
+    /// Of a thousand requests: a plan that contradicts itself, and nothing else.
+    pub senseless: u64,
+    /// Size from which a spool is full.
+    pub spool_bytes: u64,
+    /// How long coordinators are away between two lives: at least and at most.
+    pub away: (u64, u64),
+    /// What goes wrong whatever the weather is, and when.
+    pub script: Vec<(u64, Fault)>,
+}
+
+impl Setting {
+    /// Draws one.
+    pub fn draw(random: &Random) -> Self {
+        let weather = Weather::draw(random);
+        let classes = if random.per_mille(400) { 2 } else { 1 };
+        let count = random.between(classes, 6);
+        let number = |value: u64| u32::try_from(value).unwrap_or(1);
+        let machines = (0..count)
+            .map(|index| {
+                (number(random.between(1, 3)), number(if index < classes { index } else { random.below(classes) }))
+            })
+            .collect();
+        let experiments = (0..random.between(1, 4))
+            .map(|_| (random.index(experiments::VARIANTS), random.below(weather.until / 2)))
+            .collect();
+        Self {
+            machines,
+            experiments,
+            requests: if random.per_mille(700) { random.between(2_000, 300_000) } else { 1 << 40 },
+            senseless: if random.per_mille(200) { 800 } else { 50 },
+            spool_bytes: if random.per_mille(200) { random.between(2_000, 20_000) } else { 1 << 30 },
+            away: (100, random.between(200, 80_000)),
+            script: Vec::new(),
+            weather,
+        }
+    }
+}
+
+/// What became of a seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub seed: u64,
+    /// The hash of everything that happened.
+    pub hash: Digest,
+    pub violation: Option<Violation>,
+    /// The last lines of the trace.
+    pub last: Vec<String>,
+    pub ending: Ending,
+    /// Lines of the trace.
+    pub lines: u64,
+    /// Simulated milliseconds.
+    pub lasted: u64,
+    /// Lives of coordinators.
+    pub lives: u64,
+}
+
+/// A world.
+#[derive(Debug)]
+pub struct World {
+    pub scene: Scene,
+    pub machines: Vec<Machine>,
+    lives: Vec<Life>,
+    shared: Arc<Shared>,
+    setting: Setting,
+    config: Config,
+    started: u64,
+    /// What the clocks of coordinators show, less the world's time: it is set forward between lives, and seldom back.
+    offset: u64,
+    answers: Answers,
+    /// The life that a user waits for an answer of.
+    asked: Option<u64>,
+    next_life: bool,
+    /// So many machines are used again, once it is calm.
+    undrained: usize,
+}
+
+impl World {
+    /// The world of a seed.
+    pub fn of(seed: u64, print: bool) -> Self {
+        let random = Random::new(seed);
+        let setting = Setting::draw(&random);
+        Self::new(random, setting, print)
+    }
+
+    /// A world with this setting.
+    pub fn new(random: Random, setting: Setting, print: bool) -> Self {
+        let config = Config { lease: Duration::from_secs(30), replay: HEARTBEAT, ..Config::default() };
+        let (oracle, trace) = (Oracle::new(config), Trace::new(print));
+        let mut scene = Scene::new(random, setting.weather.clone(), oracle.clone(), trace.clone());
+        let clock = Arc::clone(&scene.clock);
+        let shared = Arc::new(Shared::new(scene.random.clone(), setting.weather.clone(), oracle, trace, clock));
+        let mut machines = Vec::new();
+        for (index, &(slots, class)) in setting.machines.iter().enumerate() {
+            let id = WorkerId(scene.random.uuid());
+            let rate = scene.random.between(970, 1030);
+            let mut machine = Machine::new(index, id, environment(class), slots, rate, setting.spool_bytes);
+            machine.lies = index > 0 && setting.weather.has_lies() && scene.random.per_mille(350);
+            machines.push(machine);
+            let wait = scene.random.wait(5000);
+            scene.after(wait, Happening::Boot(index));
+        }
+        scene.at(0, Happening::StartLife);
+        let wait = scene.random.wait(setting.weather.every);
+        scene.after(wait, Happening::Fault);
+        for &(at, fault) in &setting.script {
+            scene.at(at, Happening::Scripted(fault));
+        }
+        scene.after(1, Happening::User);
+        scene.at(setting.weather.until, Happening::Calm);
+        scene.line(format_args!("{setting:?}"));
+        Self {
+            scene,
+            machines,
+            lives: Vec::new(),
+            shared,
+            setting,
+            config,
+            started: 0,
+            offset: 1_700_000_000_000,
+            answers: Answers::default(),
+            asked: None,
+            next_life: true,
+            undrained: 0,
+        }
+    }
+
+    /// Lets everything happen until a time.
+    pub fn run_until(&mut self, time: u64) {
+        while self.scene.oracle.violation().is_none() && self.scene.next_at().is_some_and(|at| at <= time) {
+            if let Some(happening) = self.scene.next() {
+                self.happen(happening);
+                self.settle_tasks();
+            }
+        }
+    }
+
+    /// Lets everything happen, to the end or to the first rule that is broken.
+    pub fn run(mut self, seed: u64) -> Outcome {
+        let mut ending = Ending::default();
+        while self.scene.oracle.violation().is_none() {
+            let Some(happening) = self.scene.next() else {
+                self.scene.oracle.report("nobody starves", "nothing happens any more");
+                break;
+            };
+            if matches!(happening, Happening::Check) && self.has_ended() {
+                self.scene.line(format_args!("everything has ended"));
+                ending = self.scene.oracle.judge(&self.shared.memory);
+                break;
+            }
+            self.happen(happening);
+            self.settle_tasks();
+        }
+        let trace = &self.scene.trace;
+        Outcome {
+            seed,
+            hash: trace.hash(),
+            violation: self.scene.oracle.violation(),
+            last: trace.last(),
+            ending,
+            lines: trace.count(),
+            lasted: self.scene.now,
+            lives: self.started,
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Up(connection) => self.arrive_up(connection),
+            Happening::Down(connection) => self.arrive_down(connection),
+            Happening::Gate(gate) => self.shared.open(gate),
+            Happening::Alarm(_) => {}
+            Happening::StartLife => self.start_life(),
+            Happening::Fenced(number) => self.end_life(number, "it finds that another one leads"),
+            Happening::Boot(index) => {
+                let Some(machine) = self.machines.get_mut(index) else { return };
+                if machine.agent.is_none() {
+                    machine.boot(&mut self.scene);
+                }
+            }
+            Happening::Agent { machine, generation, what } => self.act(machine, generation, what),
+            Happening::Fault => self.fault(),
+            Happening::Scripted(fault) => self.cause(fault),
+            Happening::User => self.user(),
+            Happening::Calm => self.calm(),
+            Happening::Check => self.check(),
+        }
+    }
+
+    // Coordinators.
+
+    fn start_life(&mut self) {
+        self.next_life = false;
+        self.started += 1;
+        let number = self.started;
+        // Clocks are set forward between lives, and seldom back a little.
+        match self.scene.random.below(10) {
+            0 => self.offset += self.scene.random.wait(3_600_000),
+            1 => self.offset -= self.scene.random.below(5_000),
+            _ => {}
+        }
+        for index in 0..self.lives.len() {
+            // One that writes nothing is told by its lock, not by a commit.
+            let (old, wait) = (self.lives[index].number, self.scene.random.wait(15_000));
+            self.scene.after(wait, Happening::Fenced(old));
+        }
+        self.shared.lead(number);
+        let rate = self.scene.random.between(970, 1030);
+        let clock = Timestamp(self.offset + self.scene.now);
+        self.scene.line(format_args!("life {number} starts at {}", clock.0));
+        let (oracle, trace, world) = (&self.scene.oracle, &self.scene.trace, &self.scene.clock);
+        let at = (self.scene.now, clock, rate);
+        self.lives.push(Life::start(number, self.config, HEARTBEAT, &self.shared, oracle, trace, world, at));
+    }
+
+    /// Ends a life, and whatever it was doing with it.
+    fn end_life(&mut self, number: u64, why: &str) {
+        let Some(index) = self.lives.iter().position(|life| life.number == number) else { return };
+        self.scene.line(format_args!("life {number} ends: {why}"));
+        let life = self.lives.remove(index);
+        // Clocks go on from where they were.
+        self.offset = self.offset.max(life.clock().0.saturating_sub(self.scene.now));
+        drop(life);
+        if self.asked == Some(number) {
+            self.asked = None;
+        }
+        for connection in 0..self.scene.connections.len() {
+            let open = &mut self.scene.connections[connection];
+            if open.life == number && open.inbound.take().is_some() && open.heard {
+                let late = if self.scene.random.per_mille(200) { 20_000 } else { 0 };
+                let open = &mut self.scene.connections[connection];
+                open.down_until = open.down_until.max(self.scene.now) + late;
+                self.scene
+                    .send_down(connection, crate::network::Down::End(Status::unavailable("the connection broke")));
+            }
+        }
+        if self.lives.is_empty() {
+            let away =
+                if self.scene.calm { 500 } else { self.scene.random.between(self.setting.away.0, self.setting.away.1) };
+            self.restart_after(away);
+        }
+    }
+
+    fn restart_after(&mut self, milliseconds: u64) {
+        if !std::mem::replace(&mut self.next_life, true) {
+            self.scene.after(milliseconds, Happening::StartLife);
+        }
+    }
+
+    fn leader(&self) -> Option<&Life> {
+        self.lives.last()
+    }
+
+    /// Lets all tasks go on as far as they can, and takes in what comes of it.
+    fn settle_tasks(&mut self) {
+        let mut steps = 0;
+        self.lives.iter().for_each(|life| life.tell_time(self.scene.now));
+        loop {
+            let mut moved = false;
+            for life in &mut self.lives {
+                while life.tasks.step(&self.scene.random) {
+                    moved = true;
+                    steps += 1;
+                    if steps > STEPS {
+                        return self.scene.oracle.report("tasks come to rest", format!("life {}", life.number));
+                    }
+                }
+            }
+            for (gate, wait) in self.shared.shut() {
+                self.scene.after(wait, Happening::Gate(gate));
+            }
+            moved |= self.take_in();
+            if !moved {
+                break;
+            }
+        }
+        self.check_deadline();
+        for index in 0..self.lives.len() {
+            let life = &mut self.lives[index];
+            if let Some(alarm) = life.next_alarm() {
+                let number = life.number;
+                self.scene.at(alarm, Happening::Alarm(number));
+            }
+        }
+    }
+
+    /// The driver that leads sleeps no longer than until something is to be done.
+    fn check_deadline(&self) {
+        let leads = |life: &&Life| life.number == self.started && life.reach().is_some() && !self.shared.is_held();
+        let Some(life) = self.leader().filter(leads) else { return };
+        let oracle = &self.scene.oracle;
+        let (wanted, sleeps) = (oracle.next_deadline(life.number, life.clock()), life.sleeps_until());
+        if wanted.is_some_and(|wanted| sleeps.is_none_or(|sleeps| sleeps > wanted)) {
+            oracle.report("deadlines wake the driver", format!("it sleeps until {sleeps:?}, and {wanted:?} is next"));
+        }
+    }
+
+    /// What sessions said, what users were answered, and who ended.
+    fn take_in(&mut self) -> bool {
+        let mut moved = false;
+        for connection in 0..self.scene.connections.len() {
+            let open = &self.scene.connections[connection];
+            if open.inbound.is_none() && !open.heard {
+                continue;
+            }
+            let said = open.said.take();
+            for down in said {
+                moved = true;
+                if matches!(down, crate::network::Down::End(_)) {
+                    self.scene.connections[connection].inbound = None;
+                }
+                if self.scene.connections[connection].heard {
+                    self.scene.send_down(connection, down);
+                }
+            }
+        }
+        for answer in self.answers.take() {
+            moved = true;
+            self.asked = None;
+            self.scene.line(format_args!("users are told {answer:?}"));
+            answer.check(&self.scene.oracle);
+            if self.scene.calm && matches!(answer, crate::users::Answer::Drained(Ok(()))) {
+                self.undrained += 1;
+            }
+            if let crate::users::Answer::Collected(Ok(given)) = &answer {
+                given.iter().for_each(|manifest| self.scene.objects.collect(*manifest));
+            }
+        }
+        let ended = |life: &Life| match &*life.stage() {
+            Stage::Ended(failure) => Some((life.number, failure.as_ref().map(ToString::to_string))),
+            Stage::Restoring | Stage::Ready(..) => None,
+        };
+        let ended: Vec<_> = self.lives.iter().filter_map(ended).collect();
+        for (number, failure) in ended {
+            moved = true;
+            let why = failure.unwrap_or_else(|| "it was told to".to_owned());
+            if why.contains("contradicts itself") {
+                self.scene.oracle.report("what is stored can be restored", &why);
+            }
+            self.end_life(number, &why);
+        }
+        moved
+    }
+
+    // The network.
+
+    fn arrive_up(&mut self, connection: usize) {
+        let Some(open) = self.scene.connections.get_mut(connection) else { return };
+        let Some(up) = open.up.pop_front() else { return };
+        match (up, &open.inbound) {
+            (Up::Message(message), Some(inbound)) => drop(inbound.send(Ok(message))),
+            (Up::End, _) => drop(open.inbound.take()),
+            (Up::Message(_), None) => {}
+        }
+        let (machine, heard) = (open.machine, open.heard);
+        if heard && let Some(machine) = self.machines.get_mut(machine).filter(|m| m.stalled_until <= self.scene.now) {
+            machine.speak_on(&mut self.scene, connection);
+        }
+    }
+
+    fn arrive_down(&mut self, connection: usize) {
+        let Some(open) = self.scene.connections.get_mut(connection) else { return };
+        let Some(machine) = self.machines.get_mut(open.machine) else { return };
+        if machine.stalled_until > self.scene.now {
+            let until = machine.stalled_until;
+            return self.scene.at(until, Happening::Down(connection));
+        }
+        if let Some(down) = open.down.pop_front() {
+            machine.hear(&mut self.scene, connection, down);
+        }
+    }
+
+    fn act(&mut self, index: usize, generation: u64, what: Task) {
+        let Some(machine) = self.machines.get_mut(index) else { return };
+        if machine.generation != generation {
+            return;
+        }
+        if machine.stalled_until > self.scene.now {
+            let until = machine.stalled_until;
+            return self.scene.at(until, Happening::Agent { machine: index, generation, what });
+        }
+        let lives = &mut self.lives;
+        machine.act(&mut self.scene, what, |scene, machine| open(scene, lives, machine));
+    }
+
+    // Users.
+
+    fn ask(&mut self, what: Ask) {
+        let Some((handle, number)) = self.leader().and_then(|life| Some((life.reach()?.0, life.number))) else {
+            return;
+        };
+        match &what {
+            Ask::Submit(request) | Ask::SubmitSenseless(request) => {
+                self.scene.line(format_args!("a user submits {}", request.experiment.short()))
+            }
+            other => self.scene.line(format_args!("a user asks {other:?}")),
+        }
+        self.asked = Some(number);
+        let answers = self.answers.clone();
+        if let Some(life) = self.lives.last_mut() {
+            life.tasks.spawn(answers.ask(handle, what));
+        }
+    }
+
+    /// The first experiment that is due and not stored yet.
+    fn due(&self) -> Option<Ask> {
+        let due = |(index, (variant, at)): (usize, &(usize, u64))| {
+            let id = ExperimentId(uuid::Uuid::from_u128(index as u128 + 1));
+            let missing = *at <= self.scene.now && self.scene.oracle.experiment(id).is_none();
+            missing.then(|| Ask::Submit(Box::new(experiments::request(index as u128, *variant))))
+        };
+        self.setting.experiments.iter().enumerate().find_map(due)
+    }
+
+    fn user(&mut self) {
+        if self.scene.calm {
+            return;
+        }
+        self.scene.after(1000, Happening::User);
+        if self.asked.is_some() {
+            return;
+        }
+        if let Some(ask) = self.due() {
+            return self.ask(ask);
+        }
+        if self.scene.random.per_mille((1_000_000 / self.setting.requests).min(1000)) {
+            let id = ExperimentId(uuid::Uuid::from_u128(u128::from(self.scene.random.between(1, 4))));
+            let ask = match self.scene.random.below(18) {
+                _ if self.scene.random.per_mille(self.setting.senseless) => {
+                    let mut request = experiments::request(0, 0);
+                    request.experiment = ExperimentId(uuid::Uuid::from_u128(99));
+                    request.plan.segments.clear();
+                    Ask::SubmitSenseless(Box::new(request))
+                }
+                0 => Ask::Cancel(id),
+                1..=3 => Ask::Pause(id),
+                4..=6 => Ask::Resume(id),
+                7..=8 => Ask::Retry(id),
+                9..=10 => {
+                    let mut manifests = self.scene.oracle.manifests();
+                    manifests.retain(|_| self.scene.random.per_mille(500));
+                    Ask::Collect(manifests)
+                }
+                11..=13 => self.sharing(id),
+                14..=16 => self.drain(),
+                _ => {
+                    let index = self.scene.random.index(self.setting.experiments.len());
+                    Ask::Submit(Box::new(experiments::request(index as u128, self.setting.experiments[index].0)))
+                }
+            };
+            self.ask(ask);
+        }
+    }
+
+    /// Changes how an experiment shares the fleet.
+    fn sharing(&self, id: ExperimentId) -> Ask {
+        let random = &self.scene.random;
+        let mut change = SharingChange::default();
+        match random.below(3) {
+            0 => change.priority = Some(i32::try_from(random.below(3)).unwrap_or(0) - 1),
+            1 => change.weight = Some(u32::try_from(random.between(1, 4)).unwrap_or(1)),
+            _ => change.max_concurrent = Some(if random.per_mille(500) { Some(1) } else { None }),
+        }
+        Ask::Share(id, change)
+    }
+
+    /// Has a machine, or one slot of it, not used any more, or used again.
+    fn drain(&self) -> Ask {
+        let random = &self.scene.random;
+        let machine = &self.machines[random.index(self.machines.len())];
+        let drain = match random.below(3) {
+            0 => Some(Drain::Worker),
+            1 => Some(Drain::Slots([u32::try_from(random.below(3)).unwrap_or(0)].into())),
+            _ => None,
+        };
+        Ask::Drain(machine.id, drain)
+    }
+
+    // The end.
+
+    /// Nothing goes wrong any more, and who was lost comes back.
+    fn calm(&mut self) {
+        self.scene.line(format_args!("the weather is calm from now on"));
+        self.scene.calm = true;
+        self.shared.settle();
+        for machine in &mut self.machines {
+            machine.stalled_until = 0;
+            if machine.lies {
+                machine.kill(&mut self.scene);
+            }
+            if machine.agent.is_none() {
+                let wait = self.scene.random.below(2000);
+                self.scene.after(wait, Happening::Boot(machine.index));
+            }
+        }
+        self.scene.after(CHECK, Happening::Check);
+    }
+
+    fn has_ended(&self) -> bool {
+        let oracle = &self.scene.oracle;
+        let submitted = (1..=self.setting.experiments.len())
+            .all(|index| oracle.experiment(ExperimentId(uuid::Uuid::from_u128(index as u128))).is_some());
+        submitted && oracle.all_ended() && !self.is_mendable() && self.machines.iter().all(Machine::is_drained)
+    }
+
+    fn is_mendable(&self) -> bool {
+        !self.scene.oracle.mendable().is_empty()
+    }
+
+    fn check(&mut self) {
+        if self.scene.now > self.setting.weather.until + PATIENCE {
+            let backlog: Vec<u64> = self.machines.iter().map(Machine::backlog).collect();
+            let detail = format!("{}; events that wait: {backlog:?}", self.scene.oracle.states());
+            return self.scene.oracle.report("nobody starves", detail);
+        }
+        // Looking less and less often costs less where one waits for long.
+        let since = self.scene.now - self.setting.weather.until;
+        self.scene.after(CHECK.max(since / 10), Happening::Check);
+        if self.asked.is_some() {
+            return;
+        }
+        if let Some(ask) = self.due() {
+            self.ask(ask);
+        } else if let Some(machine) = self.machines.get(self.undrained) {
+            // Asked until it is answered; asking twice changes nothing.
+            let id = machine.id;
+            self.ask(Ask::Drain(id, None));
+        } else if let Some(paused) = self.scene.oracle.paused().first() {
+            self.ask(Ask::Resume(*paused));
+        } else if let Some(failed) = self.scene.oracle.mendable().first() {
+            self.ask(Ask::Retry(*failed));
+        }
+    }
+
+    // Faults.
+
+    fn fault(&mut self) {
+        if self.scene.calm {
+            return;
+        }
+        let wait = self.scene.random.wait(self.setting.weather.every) + 1;
+        self.scene.after(wait, Happening::Fault);
+        let Some(fault) = self.setting.weather.fault(&self.scene.random) else { return };
+        self.scene.line(format_args!("fault: {fault:?}"));
+        self.cause(fault);
+    }
+
+    /// Lets a fault happen now.
+    pub fn cause(&mut self, fault: Fault) {
+        let index = self.scene.random.index(self.machines.len());
+        let long = self.scene.random.wait(30_000);
+        match fault {
+            Fault::KillCoordinator => {
+                if let Some(number) = self.leader().map(|life| life.number) {
+                    self.end_life(number, "it is killed");
+                }
+            }
+            Fault::StopCoordinator => {
+                if let Some(life) = self.leader() {
+                    life.stop();
+                }
+            }
+            Fault::TakeOver => {
+                if self.lives.len() == 1 {
+                    self.restart_after(0);
+                }
+            }
+            Fault::BreakStream => self.machines[index].break_link(&mut self.scene),
+            Fault::StallStream => {
+                if let Some(connection) = self.machines[index].agent.as_ref().and_then(|agent| agent.connection()) {
+                    self.scene.stall(connection, long);
+                }
+            }
+            Fault::KillAgent => {
+                self.machines[index].kill(&mut self.scene);
+                self.scene.after(long, Happening::Boot(index));
+            }
+            Fault::StopAgent => self.machines[index].leave(&mut self.scene),
+            Fault::StallAgent => self.machines[index].stall(&mut self.scene, long * 2),
+            Fault::LoseState => {
+                self.machines[index].lose_state(&mut self.scene);
+                self.scene.after(long, Happening::Boot(index));
+            }
+            Fault::Damage => self.damage(),
+            Fault::DamageMany => (0..5).for_each(|_| self.damage()),
+            Fault::Lie => self.lie(),
+        }
+    }
+
+    fn damage(&mut self) {
+        let random = self.scene.random.clone();
+        if let Some(manifest) = self.scene.objects.damage(|length| random.index(length)) {
+            self.scene.line(format_args!("checkpoint {} is damaged", manifest.short()));
+        }
+    }
+
+    fn lie(&mut self) {
+        let liars: Vec<usize> =
+            self.machines.iter().filter(|machine| machine.lies && machine.is_open()).map(|m| m.index).collect();
+        let Some(&index) = self.scene.random.pick(&liars) else { return };
+        if self.machines[index].stalled_until > self.scene.now {
+            return;
+        }
+        let live = self.scene.oracle.live_attempts();
+        let of_others = Attempt { segment: ceteris_shared::ids::SegmentId(self.scene.random.uuid()), number: 1 };
+        let mut attempt = self.scene.random.pick(&live).map_or(of_others, |(attempt, _)| *attempt);
+        match self.scene.random.below(4) {
+            0 => attempt.number += 1,
+            1 => attempt.number = attempt.number.saturating_sub(1).max(1),
+            _ => {}
+        }
+        let message = match self.scene.random.below(14) {
+            0 => Some(v1::WorkerMessage::default()),
+            1..=3 => {
+                let progress = |attempt| Progress { attempt, epoch: Epoch(1), step: 1, steps: 8, loss: None };
+                Some(WorkerMessage::Heartbeat(live.iter().map(|(attempt, _)| progress(*attempt)).collect()).into())
+            }
+            _ => None,
+        };
+        if let Some(message) = message {
+            return self.machines[index].send_raw(&mut self.scene, message);
+        }
+        // About others it says things of its own attempts too.
+        let id = self.machines[index].id;
+        let own: Vec<Attempt> = live.iter().filter(|(_, of)| *of == id).map(|(attempt, _)| *attempt).collect();
+        if self.scene.random.per_mille(300)
+            && let Some(own) = self.scene.random.pick(&own)
+        {
+            attempt = *own;
+        }
+        let kind = self.false_event(attempt);
+        self.machines[index].say_falsely(&mut self.scene, attempt, kind);
+    }
+
+    fn false_event(&mut self, attempt: Attempt) -> EventKind {
+        let random = &self.scene.random;
+        let key = LineageKey(Digest::of(&random.number().to_le_bytes()));
+        let manifest = key.0;
+        let (next, following) = self.scene.oracle.next_epochs(attempt);
+        let epoch = Epoch(u32::try_from(random.between(1, 6)).unwrap_or(1));
+        let committed = |epoch, key, predictions| {
+            let (spent, weights) = (Spent::default(), None);
+            EventKind::EpochCommitted(EpochCommitted { epoch, key, manifest, predictions, spent, weights })
+        };
+        let twice = || vec![(Scored::Split(Split::Val), manifest), (Scored::Split(Split::Val), manifest)];
+        match random.below(11) {
+            10 => {
+                let found = self.scene.oracle.any_epoch(attempt, |length| random.index(length));
+                // Only what is not what comes next is not so.
+                let found = found.filter(|found| Some(*found) != next);
+                // Where it is committed, it is said as it was.
+                let known = found.and_then(|(epoch, _)| self.scene.oracle.manifest(attempt.segment, epoch));
+                let said = |(epoch, key)| match committed(epoch, key, vec![]) {
+                    EventKind::EpochCommitted(epoch) => {
+                        EventKind::EpochCommitted(EpochCommitted { manifest: known.unwrap_or(epoch.manifest), ..epoch })
+                    }
+                    other => other,
+                };
+                found.map_or(EventKind::Started, said)
+            }
+            0 => EventKind::Finished,
+            1 => EventKind::Stopped,
+            2 => EventKind::Failed { cause: FailureCause::Infrastructure, message: "not so".to_owned() },
+            3 => committed(next.map_or(epoch, |next| next.0), key, vec![]),
+            4 => following.map_or(EventKind::Started, |(epoch, key)| committed(epoch, key, vec![])),
+            5 => next.map_or(EventKind::Started, |(epoch, key)| committed(epoch, key, twice())),
+            6 => EventKind::StepCommitted(StepCommitted { epoch, step: 1, key, manifest }),
+            7 => {
+                let manifests = self.scene.oracle.manifests();
+                let checkpoint = self.scene.random.pick(&manifests).copied().unwrap_or(manifest);
+                EventKind::Damaged { checkpoint, message: "not so".to_owned() }
+            }
+            8 => EventKind::Log(vec!["not so".to_owned()]),
+            _ => {
+                let epoch = next.map_or(epoch, |next| next.0);
+                let point = MetricPoint { epoch, step: 8, split: Split::Val, name: "auc".to_owned(), value: 0.25 };
+                EventKind::Metrics(vec![point])
+            }
+        }
+    }
+}
+
+/// Opens a connection to a coordinator that works: mostly the newest.
+fn open(scene: &mut Scene, lives: &mut [Life], machine: usize) -> Option<usize> {
+    let count = lives.len();
+    let old = count > 1 && scene.random.per_mille(200);
+    let life = lives.get_mut(if old { 0 } else { count.checked_sub(1)? })?;
+    let (_, service) = life.reach()?;
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let said = Said::default();
+    life.tasks.spawn(converse(service, receiver, said.clone()));
+    scene.connections.push(Connection {
+        machine,
+        life: life.number,
+        up: Default::default(),
+        up_until: 0,
+        down: Default::default(),
+        down_until: 0,
+        inbound: Some(sender),
+        said,
+        heard: true,
+    });
+    Some(scene.connections.len() - 1)
+}
+
+/// The environment class of this number.
+pub fn environment(class: u32) -> Environment {
+    Environment {
+        engine: lineage::ENGINE.to_owned(),
+        libtorch: "2".to_owned(),
+        device: "cpu".to_owned(),
+        instructions: "AVX2".to_owned(),
+        threads: class + 1,
+        determinism: "default".to_owned(),
+    }
+}
