@@ -20,7 +20,7 @@ use std::{
 use ceteris_coordinator::store::{
     Change, ExperimentRecord, Observation, Observed, SeriesQuery, Sqlite, Store, WorkerRecord,
 };
-use ceteris_scheduler::{Change as Decision, State, Timestamp};
+use ceteris_scheduler::{Change as Decision, Sharing, State, Timestamp};
 use ceteris_shared::{
     checkpoint::Environment,
     dataset::Split,
@@ -116,8 +116,18 @@ async fn assign(store: &Sqlite) -> Outcome<Vec<(WorkerId, Attempt)>> {
     let plan = plan(id, &spec, &pins)?;
     let segments: Vec<_> = plan.segments.iter().map(|segment| segment.id).collect();
     let (submitted_at, cancelled_at, paused_at) = (Timestamp(1), None, None);
-    let record =
-        ExperimentRecord { id, spec, source, pins, plan, submitted_at, cancelled_at, paused_at, environment: None };
+    let record = ExperimentRecord {
+        id,
+        spec,
+        source,
+        pins,
+        plan,
+        submitted_at,
+        cancelled_at,
+        paused_at,
+        environment: None,
+        sharing: Sharing::default(),
+    };
     let mut changes = vec![Change::Experiment(Box::new(record))];
     let mut attempts = Vec::new();
     for (position, segment) in segments.into_iter().enumerate() {

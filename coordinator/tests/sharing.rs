@@ -59,7 +59,10 @@ async fn a_drained_worker_hands_back_and_another_goes_on() {
     second.run(coordinator.address, &folder.path().join("store")).await;
     until("the other one goes on", async || second.started.lock().expect("no panic").first().is_some_and(is_resumed))
         .await;
-    client.drain(drain(&name, &[], true)).await.expect("it is used again");
+    // Both have the same name.
+    let ambiguous = client.drain(drain(&name, &[], true)).await.expect_err("two are called so");
+    assert_eq!(ambiguous.code(), Code::InvalidArgument, "{ambiguous}");
+    client.drain(drain(&first.id.to_string(), &[], true)).await.expect("it is used again");
     until("it is completed", async || show(&coordinator, experiment).await.state == State::Done).await;
     first.kill().await;
     second.kill().await;

@@ -144,9 +144,8 @@ impl Session<'_> {
         }
         if everything {
             self.step("planted mistakes", |session| {
-                // In a folder of its own: with the feature everything that is simulated is another build.
-                let target = programs::target(session.workspace)?.join("planted");
-                let arguments = ["-p", "ceteris-simulation", "--features", "planted-bugs", "--test", "planted"];
+                // The whole workspace, so that everything but what is planted in is what was built before.
+                let arguments = ["--workspace", "--features", "ceteris-simulation/planted-bugs", "--test", "planted"];
                 let nextest = command::exists("cargo-nextest", &["nextest", "--version"]);
                 let mut tests = session.cargo();
                 // Which mistake is made is the whole process's, so each has a process, or all have one thread.
@@ -154,7 +153,7 @@ impl Session<'_> {
                     true => tests.args(["nextest", "run"]).args(arguments),
                     false => tests.arg("test").args(arguments).args(["--", "--test-threads", "1"]),
                 };
-                command::run(tests.env("CARGO_TARGET_DIR", target))
+                command::run(&mut tests)
             })?;
         }
         self.step("tests", |session| session.tests(&options.filters))

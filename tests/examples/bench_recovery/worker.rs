@@ -117,6 +117,7 @@ pub fn register(store: String) -> Register {
         },
         store,
         running: vec![],
+        slot_memory_bytes: None,
     }
 }
 
@@ -239,7 +240,7 @@ impl Agent {
                 self.tasks.remove(&attempt);
             }
             CoordinatorMessage::Ack(sequence) => self.acknowledge(sequence),
-            CoordinatorMessage::Welcome { .. } => {}
+            CoordinatorMessage::Welcome { .. } | CoordinatorMessage::Drain { .. } => {}
         }
     }
 

@@ -397,17 +397,3 @@ fn a_paused_experiment_stops_after_its_epoch_and_goes_on_from_there() {
     f.handle(Event::PauseExperiment(experiment));
     assert_eq!(f.rejections(), [Rejection::ExperimentEnded { experiment }]);
 }
-
-#[test]
-fn zz_sizes() {
-    use crate::scheduler::Segment;
-    println!(
-        "segment {} work {} state {} end {} committed {}",
-        size_of::<Segment>(),
-        size_of::<ceteris_shared::plan::Work>(),
-        size_of::<State>(),
-        size_of::<AttemptEnd>(),
-        size_of::<crate::SavedEpoch>()
-    );
-    println!("optimization {}", size_of::<ceteris_shared::spec::Optimization>());
-}

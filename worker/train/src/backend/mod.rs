@@ -73,7 +73,7 @@ fn open_best(threads: u32) -> Result<Opened, Error> {
 #[cfg(feature = "libtorch")]
 fn open_libtorch(gpu: Option<usize>, threads: u32) -> Result<Opened, Error> {
     let (device, version, threads) = libtorch::open(gpu, threads)?;
-    let memory_bytes = gpu.and_then(libtorch::memory);
+    let memory_bytes = gpu.and_then(libtorch::memory_of_gpu);
     Ok(Opened { device, environment: environment::of_libtorch(version, gpu, threads), memory_bytes })
 }
 

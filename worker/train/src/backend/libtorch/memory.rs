@@ -9,7 +9,7 @@ unsafe extern "C" {
 
 /// The bytes of the GPU that libtorch counts as `index`; none where the driver does not say.
 #[allow(unsafe_code)]
-pub(super) fn of_gpu(index: usize) -> Option<u64> {
+pub(in crate::backend) fn of_gpu(index: usize) -> Option<u64> {
     let index = c_int::try_from(index).ok()?;
     // SAFETY: the function takes any number and only asks the driver.
     Some(unsafe { ceteris_gpu_memory(index) }).filter(|bytes| *bytes > 0)

@@ -23,7 +23,7 @@ use crate::{
 };
 pub(super) use adam::Rates;
 pub(super) use context::Context;
-pub(super) use memory::of_gpu as memory;
+pub(super) use memory::of_gpu as memory_of_gpu;
 use operations::{Libtorch, Pass};
 use region::{Program, Stage};
 
