@@ -227,4 +227,24 @@ mod tests {
         let (none, ()) = tokio::join!(attempts.none(), async { attempts.end(attempt(1)) });
         assert_eq!((none, attempts.running()), ((), Vec::new()));
     }
+
+    #[test]
+    fn a_drain_ends_what_runs_there_and_lasts_as_long_as_the_connection() {
+        let attempts = Attempts::default();
+        let attempt = |number| Attempt { segment: SegmentId(Uuid::nil()), number };
+        let mut wishes = Vec::new();
+        for (number, slot) in [(1, 0), (2, 1)] {
+            let Take::New(wish) = attempts.take(attempt(number)) else { panic!("it is new") };
+            attempts.place(attempt(number), slot);
+            wishes.push(wish);
+        }
+        attempts.drain(BTreeSet::from([1]));
+        assert_eq!(
+            wishes.iter().map(|wish| wish.borrow().clone()).collect::<Vec<_>>(),
+            [Wish::Run, Wish::StopAfterEpoch]
+        );
+        assert!(attempts.is_drained(1) && !attempts.is_drained(0));
+        attempts.welcomed();
+        assert!(!attempts.is_drained(1), "what is still not to be used is said anew");
+    }
 }
