@@ -156,9 +156,7 @@ impl Scheduler {
             }
             self.set_state(id, State::Queued { not_before: now }, now, effects);
             if !planted!(RetryLeavesBlocked) {
-                if !planted!(RetryLeavesBlocked) {
-                    self.unblock_descendants(now, id, effects);
-                }
+                self.unblock_descendants(now, id, effects);
             }
         }
     }
