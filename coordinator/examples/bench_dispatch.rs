@@ -200,7 +200,8 @@ impl Worker {
             match message.try_into()? {
                 // The next one may come before the last one's end is acknowledged.
                 CoordinatorMessage::Start(start) => {
-                    if ends_with.replace(self.train(*start).await?).is_some() {
+                    let before = ends_with.replace(self.train(*start).await?);
+                    if before.is_some() {
                         done.send(())?;
                     }
                 }

@@ -17,6 +17,8 @@ use tonic::Status;
 
 /// From a worker.
 #[derive(Debug)]
+// Nearly all are messages.
+#[allow(clippy::large_enum_variant)]
 pub enum Up {
     /// A message.
     Message(v1::WorkerMessage),
@@ -26,6 +28,8 @@ pub enum Up {
 
 /// To a worker.
 #[derive(Debug)]
+// Nearly all are messages.
+#[allow(clippy::large_enum_variant)]
 pub enum Down {
     /// A message.
     Message(v1::CoordinatorMessage),

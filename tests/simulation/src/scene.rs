@@ -141,7 +141,7 @@ impl Scene {
     }
 
     /// Goes to what comes next.
-    pub fn next(&mut self) -> Option<Happening> {
+    pub fn take_next(&mut self) -> Option<Happening> {
         let ((time, _), happening) = self.queue.pop_first()?;
         self.now = time;
         self.clock.store(time, Ordering::SeqCst);

@@ -181,7 +181,7 @@ impl World {
     /// Lets everything happen until a time.
     pub fn run_until(&mut self, time: u64) {
         while self.scene.oracle.violation().is_none() && self.scene.next_at().is_some_and(|at| at <= time) {
-            if let Some(happening) = self.scene.next() {
+            if let Some(happening) = self.scene.take_next() {
                 self.happen(happening);
                 self.settle_tasks();
             }
@@ -192,7 +192,7 @@ impl World {
     pub fn run(mut self, seed: u64) -> Outcome {
         let mut ending = Ending::default();
         while self.scene.oracle.violation().is_none() {
-            let Some(happening) = self.scene.next() else {
+            let Some(happening) = self.scene.take_next() else {
                 self.scene.oracle.report("nobody starves", "nothing happens any more");
                 break;
             };

@@ -185,9 +185,9 @@ impl Record {
                 }
             }
             Event::Heartbeat { worker, session, running } => {
-                if self.is_current(life, *worker, *session) {
-                    running.iter().for_each(|attempt| self.renew(life, now, *worker, *attempt));
-                }
+                let current = self.is_current(life, *worker, *session);
+                let renewed = running.iter().filter(|_| current);
+                renewed.for_each(|attempt| self.renew(life, now, *worker, *attempt));
             }
             Event::AttemptReported { worker, session, attempt, report } => {
                 self.check_report(life, (*worker, *session), *attempt, report, effects);

@@ -38,6 +38,9 @@ pub struct Violation {
     pub detail: String,
 }
 
+/// An epoch and the key of the state after it.
+pub type PlannedEpoch = (Epoch, LineageKey);
+
 /// A segment as the oracle knows it.
 #[derive(Clone, Debug)]
 struct Planned {
@@ -260,7 +263,7 @@ impl Oracle {
     }
 
     /// The epoch that comes next for an attempt's segment, and the one after it.
-    pub fn next_epochs(&self, attempt: Attempt) -> (Option<(Epoch, LineageKey)>, Option<(Epoch, LineageKey)>) {
+    pub fn next_epochs(&self, attempt: Attempt) -> (Option<PlannedEpoch>, Option<PlannedEpoch>) {
         let books = self.lock();
         let own = books.stored.segments.get(&attempt.segment);
         let at = |ahead: usize| own.and_then(|own| own.epochs.get(own.committed + ahead).copied());
