@@ -229,5 +229,6 @@ async fn the_log_stays_bounded_while_workers_send_and_readers_never_pause() {
     let longest = watch.await.expect("it watches");
     let database = fs::metadata(&place).expect("it is there").len();
     assert!(database > 3 * writer::LONG, "the database has {database} bytes");
-    assert!(longest < 2 * writer::LONG, "the log had {longest} bytes beside a database of {database}");
+    // Where readers that a loaded machine holds up keep the log from being folded back, it is tried again after as much again.
+    assert!(longest < 3 * writer::LONG, "the log had {longest} bytes beside a database of {database}");
 }
