@@ -3,7 +3,10 @@
 
 use ceteris_shared::ids::WorkerId;
 
-use crate::{Scheduler, Timestamp, scheduler::doubled};
+use crate::{
+    Scheduler, Timestamp,
+    scheduler::{Worker, doubled},
+};
 
 /// After how many of the longest whiles a worker that is not heard of any more is forgotten.
 const REMEMBERED: u32 = 24;
@@ -19,6 +22,12 @@ pub(crate) struct Standing {
     changed: Timestamp,
 }
 
+/// Whether work can be given to a worker at all, be it busy or not.
+fn is_usable(worker: &Worker) -> bool {
+    let connection = worker.connection.as_ref().filter(|connection| !connection.leaving && !worker.set_aside);
+    connection.is_some_and(|connection| worker.usable(connection.slots) > 0)
+}
+
 impl Scheduler {
     /// An attempt on a worker failed for want of infrastructure, or was lost.
     pub(crate) fn note_failure(&mut self, now: Timestamp, id: WorkerId) {
@@ -29,6 +38,11 @@ impl Scheduler {
         standing.failures = standing.failures.saturating_add(1);
         standing.changed = now;
         let Some(beyond) = standing.failures.checked_sub(config.max_worker_failures.max(1)) else { return };
+        // With nobody else there is nothing to protect: segments wait by themselves, and who waits for an answer gets it.
+        if !self.workers.iter().any(|(&other, worker)| other != id && is_usable(worker)) {
+            return;
+        }
+        let Some(standing) = self.standings.get_mut(&id) else { return };
         let until = now.after(doubled(config.set_aside, beyond, config.max_set_aside));
         if let Some(before) = standing.until.replace(until) {
             self.set_aside.remove(&(before, id));

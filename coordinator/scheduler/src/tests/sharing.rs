@@ -110,7 +110,14 @@ fn a_worker_on_which_everything_fails_is_set_aside_for_ever_longer() {
     let mut f = Fixture::submitted();
     f.config.max_failures = 100;
     f.scheduler.config = f.config;
+    // Another one, which is busy and well.
+    f.connect(1, 1, 1, &[]);
     f.connect(0, 0, 1, &[]);
+    let wait = |f: &mut Fixture, time| {
+        f.now = f.now.after(time);
+        f.heartbeat_all(1);
+        f.advance(Duration::ZERO);
+    };
     let mut waits = Vec::new();
     while waits.len() < 8 {
         let held = f.scheduler.held_by(f.worker(0)).next();
@@ -119,26 +126,37 @@ fn a_worker_on_which_everything_fails_is_set_aside_for_ever_longer() {
                 f.report(0, attempt, failed());
                 if let Some(until) = f.scheduler.set_aside_until(f.worker(0)) {
                     waits.push(until.since(f.now).as_secs());
-                    let why = f.scheduler.explain(f.now, f.segment(0)).expect("it is known").why;
-                    assert!(
-                        matches!(why, Why::NotUsed { set_aside: 1, drained: 0, .. } | Why::BackingOff { .. }),
-                        "{why:?}"
-                    );
-                    f.advance(until.since(f.now) - Duration::from_millis(1));
+                    let left = until.since(f.now) - Duration::from_millis(1);
+                    wait(&mut f, left);
                     assert_eq!(f.scheduler.held_by(f.worker(0)).count(), 0);
                 }
             }
-            None => f.advance(Duration::from_millis(1)),
+            None => wait(&mut f, Duration::from_millis(1)),
         }
     }
     assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
     while f.scheduler.held_by(f.worker(0)).next().is_none() {
-        f.advance(Duration::from_secs(1));
+        wait(&mut f, Duration::from_secs(1));
     }
     let attempt = f.started(0);
     f.commit(0, attempt, 1);
     f.report(0, attempt, failed());
     assert_eq!(f.scheduler.set_aside_until(f.worker(0)), None, "a checkpoint forgives all");
+}
+
+#[test]
+fn the_only_worker_is_not_set_aside() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    let segment = f.started(0).segment;
+    while !f.scheduler.explain(f.now, segment).expect("it is known").state.is_done() {
+        let held = f.scheduler.held_by(f.worker(0)).next();
+        match held {
+            Some(attempt) => f.report(0, attempt, failed()),
+            None => f.advance(Duration::from_millis(500)),
+        }
+        assert_eq!(f.scheduler.set_aside_until(f.worker(0)), None);
+    }
 }
 
 #[test]
