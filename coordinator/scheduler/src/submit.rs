@@ -165,7 +165,6 @@ impl Scheduler {
         let Some(segment) = self.segments.get(&id) else { return };
         match segment.state {
             State::Queued { .. } if planted!(CancelLeavesQueued) => {}
-            State::Queued { .. } if planted!(CancelLeavesQueued) => {}
             State::Waiting { .. } | State::Queued { .. } => {
                 self.set_state(id, State::Done(Outcome::Cancelled), now, effects);
             }
