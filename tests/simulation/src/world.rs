@@ -1,20 +1,17 @@
 //! One seed's world, from its first coordinator to its quiet end.
 
+mod faults;
+mod lies;
+mod people;
+
 use std::{sync::Arc, time::Duration};
 
-use ceteris_coordinator::driver::SharingChange;
-use ceteris_proto::{
-    fleet::{EpochCommitted, EventKind, Progress, StepCommitted, WorkerMessage},
-    v1,
-};
-use ceteris_scheduler::{Config, Drain, Timestamp};
+use ceteris_scheduler::{Config, Timestamp};
 use ceteris_shared::{
     checkpoint::Environment,
-    dataset::Split,
     digest::Digest,
-    ids::{Attempt, Epoch, ExperimentId, WorkerId},
-    lineage::{self, LineageKey},
-    trainer::{FailureCause, MetricPoint, Scored, Spent},
+    ids::{ExperimentId, WorkerId},
+    lineage,
 };
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -438,97 +435,6 @@ impl World {
 
     // Users.
 
-    fn ask(&mut self, what: Ask) {
-        let Some((handle, number)) = self.leader().and_then(|life| Some((life.reach()?.0, life.number))) else {
-            return;
-        };
-        match &what {
-            Ask::Submit(request) | Ask::SubmitSenseless(request) => {
-                self.scene.line(format_args!("a user submits {}", request.experiment.short()))
-            }
-            other => self.scene.line(format_args!("a user asks {other:?}")),
-        }
-        self.asked = Some(number);
-        let answers = self.answers.clone();
-        if let Some(life) = self.lives.last_mut() {
-            life.tasks.spawn(answers.ask(handle, what));
-        }
-    }
-
-    /// The first experiment that is due and not stored yet.
-    fn due(&self) -> Option<Ask> {
-        let due = |(index, (variant, at)): (usize, &(usize, u64))| {
-            let id = ExperimentId(uuid::Uuid::from_u128(index as u128 + 1));
-            let missing = *at <= self.scene.now && self.scene.oracle.experiment(id).is_none();
-            missing.then(|| Ask::Submit(Box::new(experiments::request(index as u128, *variant))))
-        };
-        self.setting.experiments.iter().enumerate().find_map(due)
-    }
-
-    fn user(&mut self) {
-        if self.scene.calm {
-            return;
-        }
-        self.scene.after(1000, Happening::User);
-        if self.asked.is_some() {
-            return;
-        }
-        if let Some(ask) = self.due() {
-            return self.ask(ask);
-        }
-        if self.scene.random.per_mille((1_000_000 / self.setting.requests).min(1000)) {
-            let id = ExperimentId(uuid::Uuid::from_u128(u128::from(self.scene.random.between(1, 4))));
-            let ask = match self.scene.random.below(18) {
-                _ if self.scene.random.per_mille(self.setting.senseless) => {
-                    let mut request = experiments::request(0, 0);
-                    request.experiment = ExperimentId(uuid::Uuid::from_u128(99));
-                    request.plan.segments.clear();
-                    Ask::SubmitSenseless(Box::new(request))
-                }
-                0 => Ask::Cancel(id),
-                1..=3 => Ask::Pause(id),
-                4..=6 => Ask::Resume(id),
-                7..=8 => Ask::Retry(id),
-                9..=10 => {
-                    let mut manifests = self.scene.oracle.manifests();
-                    manifests.retain(|_| self.scene.random.per_mille(500));
-                    Ask::Collect(manifests)
-                }
-                11..=13 => self.sharing(id),
-                14..=16 => self.drain(),
-                _ => {
-                    let index = self.scene.random.index(self.setting.experiments.len());
-                    Ask::Submit(Box::new(experiments::request(index as u128, self.setting.experiments[index].0)))
-                }
-            };
-            self.ask(ask);
-        }
-    }
-
-    /// Changes how an experiment shares the fleet.
-    fn sharing(&self, id: ExperimentId) -> Ask {
-        let random = &self.scene.random;
-        let mut change = SharingChange::default();
-        match random.below(3) {
-            0 => change.priority = Some(i32::try_from(random.below(3)).unwrap_or(0) - 1),
-            1 => change.weight = Some(u32::try_from(random.between(1, 4)).unwrap_or(1)),
-            _ => change.max_concurrent = Some(if random.per_mille(500) { Some(1) } else { None }),
-        }
-        Ask::Share(id, change)
-    }
-
-    /// Has a machine, or one slot of it, not used any more, or used again.
-    fn drain(&self) -> Ask {
-        let random = &self.scene.random;
-        let machine = &self.machines[random.index(self.machines.len())];
-        let drain = match random.below(3) {
-            0 => Some(Drain::Worker),
-            1 => Some(Drain::Slots([u32::try_from(random.below(3)).unwrap_or(0)].into())),
-            _ => None,
-        };
-        Ask::Drain(machine.id, drain)
-    }
-
     // The end.
 
     /// Nothing goes wrong any more, and who was lost comes back.
@@ -582,153 +488,6 @@ impl World {
             self.ask(Ask::Resume(*paused));
         } else if let Some(failed) = self.scene.oracle.mendable().first() {
             self.ask(Ask::Retry(*failed));
-        }
-    }
-
-    // Faults.
-
-    fn fault(&mut self) {
-        if self.scene.calm {
-            return;
-        }
-        let wait = self.scene.random.wait(self.setting.weather.every) + 1;
-        self.scene.after(wait, Happening::Fault);
-        let Some(fault) = self.setting.weather.fault(&self.scene.random) else { return };
-        self.scene.line(format_args!("fault: {fault:?}"));
-        self.cause(fault);
-    }
-
-    /// Lets a fault happen now.
-    pub fn cause(&mut self, fault: Fault) {
-        let index = self.scene.random.index(self.machines.len());
-        let long = self.scene.random.wait(30_000);
-        match fault {
-            Fault::KillCoordinator => {
-                if let Some(number) = self.leader().map(|life| life.number) {
-                    self.end_life(number, "it is killed");
-                }
-            }
-            Fault::StopCoordinator => {
-                if let Some(life) = self.leader() {
-                    life.stop();
-                }
-            }
-            Fault::TakeOver => {
-                if self.lives.len() == 1 {
-                    self.restart_after(0);
-                }
-            }
-            Fault::BreakStream => self.machines[index].break_link(&mut self.scene),
-            Fault::StallStream => {
-                if let Some(connection) = self.machines[index].agent.as_ref().and_then(|agent| agent.connection()) {
-                    self.scene.stall(connection, long);
-                }
-            }
-            Fault::KillAgent => {
-                self.machines[index].kill(&mut self.scene);
-                self.scene.after(long, Happening::Boot(index));
-            }
-            Fault::StopAgent => self.machines[index].leave(&mut self.scene),
-            Fault::StallAgent => self.machines[index].stall(&mut self.scene, long * 2),
-            Fault::LoseState => {
-                self.machines[index].lose_state(&mut self.scene);
-                self.scene.after(long, Happening::Boot(index));
-            }
-            Fault::Damage => self.damage(),
-            Fault::DamageMany => (0..5).for_each(|_| self.damage()),
-            Fault::Lie => self.lie(),
-        }
-    }
-
-    fn damage(&mut self) {
-        let random = self.scene.random.clone();
-        if let Some(manifest) = self.scene.objects.damage(|length| random.index(length)) {
-            self.scene.line(format_args!("checkpoint {} is damaged", manifest.short()));
-        }
-    }
-
-    fn lie(&mut self) {
-        let liars: Vec<usize> =
-            self.machines.iter().filter(|machine| machine.lies && machine.is_open()).map(|m| m.index).collect();
-        let Some(&index) = self.scene.random.pick(&liars) else { return };
-        if self.machines[index].stalled_until > self.scene.now {
-            return;
-        }
-        let live = self.scene.oracle.live_attempts();
-        let of_others = Attempt { segment: ceteris_shared::ids::SegmentId(self.scene.random.uuid()), number: 1 };
-        let mut attempt = self.scene.random.pick(&live).map_or(of_others, |(attempt, _)| *attempt);
-        match self.scene.random.below(4) {
-            0 => attempt.number += 1,
-            1 => attempt.number = attempt.number.saturating_sub(1).max(1),
-            _ => {}
-        }
-        let message = match self.scene.random.below(14) {
-            0 => Some(v1::WorkerMessage::default()),
-            1..=3 => {
-                let progress = |attempt| Progress { attempt, epoch: Epoch(1), step: 1, steps: 8, loss: None };
-                Some(WorkerMessage::Heartbeat(live.iter().map(|(attempt, _)| progress(*attempt)).collect()).into())
-            }
-            _ => None,
-        };
-        if let Some(message) = message {
-            return self.machines[index].send_raw(&mut self.scene, message);
-        }
-        // About others it says things of its own attempts too.
-        let id = self.machines[index].id;
-        let own: Vec<Attempt> = live.iter().filter(|(_, of)| *of == id).map(|(attempt, _)| *attempt).collect();
-        if self.scene.random.per_mille(300)
-            && let Some(own) = self.scene.random.pick(&own)
-        {
-            attempt = *own;
-        }
-        let kind = self.false_event(attempt);
-        self.machines[index].say_falsely(&mut self.scene, attempt, kind);
-    }
-
-    fn false_event(&mut self, attempt: Attempt) -> EventKind {
-        let random = &self.scene.random;
-        let key = LineageKey(Digest::of(&random.number().to_le_bytes()));
-        let manifest = key.0;
-        let (next, following) = self.scene.oracle.next_epochs(attempt);
-        let epoch = Epoch(u32::try_from(random.between(1, 6)).unwrap_or(1));
-        let committed = |epoch, key, predictions| {
-            let (spent, weights) = (Spent::default(), None);
-            EventKind::EpochCommitted(EpochCommitted { epoch, key, manifest, predictions, spent, weights })
-        };
-        let twice = || vec![(Scored::Split(Split::Val), manifest), (Scored::Split(Split::Val), manifest)];
-        match random.below(11) {
-            10 => {
-                let found = self.scene.oracle.any_epoch(attempt, |length| random.index(length));
-                // Only what is not what comes next is not so.
-                let found = found.filter(|found| Some(*found) != next);
-                // Where it is committed, it is said as it was.
-                let known = found.and_then(|(epoch, _)| self.scene.oracle.manifest(attempt.segment, epoch));
-                let said = |(epoch, key)| match committed(epoch, key, vec![]) {
-                    EventKind::EpochCommitted(epoch) => {
-                        EventKind::EpochCommitted(EpochCommitted { manifest: known.unwrap_or(epoch.manifest), ..epoch })
-                    }
-                    other => other,
-                };
-                found.map_or(EventKind::Started, said)
-            }
-            0 => EventKind::Finished,
-            1 => EventKind::Stopped,
-            2 => EventKind::Failed { cause: FailureCause::Infrastructure, message: "not so".to_owned() },
-            3 => committed(next.map_or(epoch, |next| next.0), key, vec![]),
-            4 => following.map_or(EventKind::Started, |(epoch, key)| committed(epoch, key, vec![])),
-            5 => next.map_or(EventKind::Started, |(epoch, key)| committed(epoch, key, twice())),
-            6 => EventKind::StepCommitted(StepCommitted { epoch, step: 1, key, manifest }),
-            7 => {
-                let manifests = self.scene.oracle.manifests();
-                let checkpoint = self.scene.random.pick(&manifests).copied().unwrap_or(manifest);
-                EventKind::Damaged { checkpoint, message: "not so".to_owned() }
-            }
-            8 => EventKind::Log(vec!["not so".to_owned()]),
-            _ => {
-                let epoch = next.map_or(epoch, |next| next.0);
-                let point = MetricPoint { epoch, step: 8, split: Split::Val, name: "auc".to_owned(), value: 0.25 };
-                EventKind::Metrics(vec![point])
-            }
         }
     }
 }
