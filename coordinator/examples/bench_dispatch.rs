@@ -69,7 +69,7 @@ async fn run() -> Result<(), Failure> {
     let address = coordinator.address();
     let mut client = CoordinatorClient::connect(format!("http://{address}")).await?;
     import(&mut client).await?;
-    let mut finished = fleet(address, workers, &folder.join("store")).await?;
+    let mut finished = fleet(address, workers, &folder.join("store"), &shutdown).await?;
     say(r#"{"ready": true, "program": "ceteris"}"#)?;
     while let Some(line) = tokio::task::spawn_blocking(|| io::stdin().lines().next().transpose()).await?? {
         let Some(Ok(count)) = line.strip_prefix("go ").map(str::parse::<usize>) else {
@@ -92,13 +92,21 @@ async fn run() -> Result<(), Failure> {
 }
 
 /// Connects workers; each done segment of theirs comes out.
-async fn fleet(address: SocketAddr, workers: u128, store: &Path) -> Result<mpsc::UnboundedReceiver<()>, Failure> {
+async fn fleet(
+    address: SocketAddr,
+    workers: u128,
+    store: &Path,
+    shutdown: &CancellationToken,
+) -> Result<mpsc::UnboundedReceiver<()>, Failure> {
     let store = Blobs::open(&store.display().to_string()).await?.store_id();
     let (done, finished) = mpsc::unbounded_channel();
     for id in 1..=workers {
         let (done, worker) = (done.clone(), Worker::connect(address, id, &store).await?);
+        let shutdown = shutdown.clone();
         tokio::spawn(async move {
-            if let Err(error) = worker.work(done).await {
+            if let Err(error) = worker.work(done).await
+                && !shutdown.is_cancelled()
+            {
                 eprintln!("a worker ended: {error}");
             }
         });

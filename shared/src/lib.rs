@@ -9,6 +9,7 @@ pub mod architecture;
 pub mod augment;
 pub mod checkpoint;
 pub mod compare;
+pub mod crash;
 pub mod dataset;
 pub mod digest;
 pub mod document;

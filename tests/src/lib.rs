@@ -1,24 +1,33 @@
 //! The harness of the end-to-end suite: the real programs, as processes, on synthetic radiographs.
 //!
-//! A [`Cluster`] is a coordinator and workers with folders of their own; everything it starts ends with it, and when a
+//! A [`Cluster`] is a coordinator and workers with folders of their own, a [`Fleet`] all that a lab has; everything it starts ends with it, and when a
 //! test fails, what they logged is printed. Faults are real: processes are killed with SIGKILL. Nothing here knows how
 //! the programs work inside; it uses their command lines, exit codes and JSON, as a person's script would.
 //!
 //! A test that cannot run says `skipped: NAME needs …` on stderr and returns.
 
+mod client;
 mod cluster;
+mod fleet;
 mod material;
 mod postgres;
 mod process;
 mod proxy;
+pub mod soak;
 mod standby;
+mod trace;
+mod work;
 
-pub use cluster::{Cluster, Output, Place, run};
+pub use client::{Client, Output, run};
+pub use cluster::{Cluster, Place};
+pub use fleet::Fleet;
 pub use material::{Images, Spec};
 pub use postgres::Database;
 pub use process::{Process, Program, Signal, signal};
 pub use proxy::{Direction, Proxy};
-pub use standby::{Coordinator, free_address};
+pub use standby::{Coordinator, Settings, free_address};
+pub use trace::Trace;
+pub use work::Work;
 
 use std::{
     thread,

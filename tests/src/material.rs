@@ -31,18 +31,18 @@ impl Images {
 
 /// An experiment's spec.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct Spec<'a> {
     /// Its name.
-    pub name: &'static str,
+    pub name: &'a str,
     /// Epochs of every arm.
     pub epochs: u32,
     /// Seeds of every arm.
     pub seeds: u32,
     /// Name and stages of each arm, the stages as TOML.
-    pub arms: Vec<(&'static str, &'static str)>,
+    pub arms: Vec<(&'a str, &'a str)>,
 }
 
-impl Spec {
+impl Spec<'static> {
     /// The data set that [`Spec::text`] names.
     pub const DATASET: &'static str = "synthetic";
 
@@ -63,11 +63,13 @@ impl Spec {
     pub fn long() -> Self {
         Self { name: "long", epochs: 4, seeds: 1, arms: vec![("all", r#"{ epochs = 4, train = "all" }"#)] }
     }
+}
 
+impl Spec<'_> {
     /// As TOML.
     pub fn text(&self) -> String {
         let Self { name, epochs, seeds, arms } = self;
-        let dataset = Self::DATASET;
+        let dataset = Spec::DATASET;
         let mut text = format!(
             r#"name = "{name}"
 

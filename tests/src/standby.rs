@@ -9,6 +9,19 @@ use std::{
 
 use crate::{Process, eventually};
 
+/// What a coordinator is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// Where it listens when it leads.
+    pub address: &'a str,
+    /// The database's URL.
+    pub database: &'a str,
+    /// The object store's place.
+    pub store: &'a str,
+    /// Seconds for which an attempt is believed alive without a sign of life.
+    pub lease: u32,
+}
+
 /// One of the coordinators.
 #[derive(Debug)]
 pub struct Coordinator {
@@ -20,25 +33,26 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Starts one; `program` is `ceteris`. Files of it go into `folder`.
+    /// Starts one with a store in `folder`; `program` is `ceteris`. Its own files go there, too.
     ///
     /// # Panics
     /// When it does not start.
-    pub fn start(name: &str, mut program: Command, folder: &Path, database: &str, address: &str) -> Self {
+    pub fn start(name: &str, program: Command, folder: &Path, database: &str, address: &str) -> Self {
+        let store = folder.join("store").to_string_lossy().into_owned();
+        Self::of(name, program, folder, &Settings { address, database, store: &store, lease: 30 })
+    }
+
+    /// Starts one; `program` is `ceteris`, and its own files go into `folder`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn of(name: &str, mut program: Command, folder: &Path, settings: &Settings<'_>) -> Self {
         let ready = folder.join(format!("{name}.ready"));
         let _ = fs::remove_file(&ready);
-        program.args([
-            "coordinator",
-            "--listen",
-            address,
-            "--heartbeat",
-            "0.2",
-            "--lease",
-            "30",
-            "--database",
-            database,
-        ]);
-        program.arg("--store").arg(folder.join("store")).arg("--ready-file").arg(&ready);
+        let Settings { address, database, store, lease } = *settings;
+        program.args(["coordinator", "--listen", address, "--database", database, "--store", store]);
+        // Heartbeats carry progress: often, so that a test sees the epoch in flight.
+        program.args(["--heartbeat", "0.2", "--lease", &lease.to_string()]).arg("--ready-file").arg(&ready);
         let log = folder.join(format!("{name}.log"));
         let _ = fs::remove_file(&log);
         let process = Process::start(name, program, &log);

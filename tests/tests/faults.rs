@@ -1,41 +1,16 @@
 //! `kill -9` in the middle of a run: it completes, nothing is counted twice, and the weights are, bit for bit, those of
 //! a run that nobody disturbed.
 
-use std::{collections::BTreeMap, env, fs, path::Path, thread, time::Duration};
+use std::{env, fs, path::Path, thread, time::Duration};
 
-use ceteris_shared::{checkpoint::Part, dataset::Split, document::State, ids::Epoch, lineage::LineageKey};
-use ceteris_tests::{Cluster, Images, Place, Program, Signal, Spec, eventually, signal};
+use ceteris_shared::{document::State, ids::Epoch};
+use ceteris_tests::{Cluster, Images, Place, Program, Signal, Spec, Trace, eventually, signal};
 
-/// What must not depend on faults: the key and the files of each epoch's checkpoint, and the measured values.
-#[derive(Debug, PartialEq)]
-struct Trace {
-    checkpoints: Vec<(Epoch, LineageKey, Vec<Part>)>,
-    metrics: BTreeMap<(Epoch, Split, String), f64>,
-}
-
-impl Trace {
-    /// Of the only run, which is done. Every value is there once.
-    fn of(cluster: &Cluster, spec: &Spec) -> Self {
-        let run = cluster.only_run(spec.name);
-        assert_eq!((run.state, run.epoch), (State::Done, Epoch(spec.epochs)));
-        let mut metrics = BTreeMap::new();
-        for point in &run.series {
-            let key = (point.epoch, point.split, point.name.clone());
-            assert_eq!(metrics.insert(key, point.value), None, "{point:?} is there twice");
-        }
-        let of_val = metrics.keys().filter(|(_, split, _)| *split == Split::Val).count();
-        assert_eq!(of_val, 3 * spec.epochs as usize, "loss, accuracy and auc of every epoch: {metrics:?}");
-        let epochs = cluster.checkpoints(spec.name).epochs;
-        assert_eq!(epochs.len(), spec.epochs as usize);
-        let checkpoints = epochs.into_iter().map(|saved| (saved.epoch, saved.key, saved.parts)).collect();
-        Self { checkpoints, metrics }
-    }
-
-    fn undisturbed(spec: &Spec) -> Self {
-        let cluster = Cluster::with_data(&Place::Folder, Images::SLOW);
-        cluster.train(spec);
-        Self::of(&cluster, spec)
-    }
+/// What a run of peace leaves behind.
+fn undisturbed(spec: &Spec<'_>) -> Trace {
+    let cluster = Cluster::with_data(&Place::Folder, Images::SLOW);
+    cluster.train(spec);
+    Trace::complete(&cluster, spec)
 }
 
 /// Trains, lets `disturb` do its worst while an epoch after the first is in flight, and compares with a run of peace.
@@ -55,7 +30,7 @@ fn survives(disturb: impl FnOnce(&mut Cluster)) {
         assert!(!matches!(state, State::Failed | State::Cancelled), "it ended as {state:?}");
         (state == State::Done).then_some(())
     });
-    assert_eq!(Trace::of(&cluster, &spec), Trace::undisturbed(&spec));
+    assert_eq!(Trace::complete(&cluster, &spec), undisturbed(&spec));
 }
 
 #[test]
@@ -149,7 +124,5 @@ fn training_goes_on_while_the_coordinator_is_away() {
     eventually("everything to be acknowledged", || (bytes_in(&spool) == 0).then_some(()));
     eprintln!("{} s without a coordinator: the spool grew from {before} to {during} bytes", away.as_secs());
 
-    let undisturbed = Cluster::with_data(&Place::Folder, Images::SLOW);
-    undisturbed.train(&spec);
-    assert_eq!(Trace::of(&cluster, &spec), Trace::of(&undisturbed, &spec));
+    assert_eq!(Trace::complete(&cluster, &spec), undisturbed(&spec));
 }

@@ -74,7 +74,7 @@ fn on_test(evidence: &mut Evidence, run: usize) -> &mut Digest {
     &mut file.expect("test is predicted at the endpoint").digest
 }
 
-fn trained() -> (Cluster, Spec) {
+fn trained() -> (Cluster, Spec<'static>) {
     let cluster = Cluster::with_data(&Place::Folder, Images::TINY);
     let spec = Spec::frozen_and_finetuned();
     let text = spec.text().replace("[endpoint]\n", "[endpoint]\nmetric = \"test.auc\"\n");

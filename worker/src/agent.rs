@@ -4,9 +4,12 @@ mod dispatcher;
 mod ending;
 mod time;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize},
+    },
+    time::Duration,
 };
 
 use ceteris_blob::Blobs;
@@ -15,7 +18,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    attempts::Attempts,
+    attempts::{Attempts, Wish},
     cache::{self, Cache},
     config::Config,
     features::{self, Features},
@@ -147,10 +150,30 @@ async fn serve(
     mut slots: JoinSet<Result<(), spool::Error>>,
     ending: Ending,
 ) -> Result<(), Error> {
+    let (attempts, hand_back) = (Arc::clone(&ending.attempts), ending.hand_back);
     tokio::select! {
-        error = session.run() => Err(error.into()),
+        error = session.run() => {
+            if matches!(error, session::Error::Refused { .. }) {
+                keep_what_runs(&attempts, hand_back).await;
+            }
+            Err(error.into())
+        }
         ended = slots.join_next() => Err(slot_ended(ended)),
         () = ending.run() => Ok(()),
+    }
+}
+
+/// Where a coordinator refuses an agent that it knows, as after an upgrade or with another token, what runs is checkpointed and
+/// kept in the spool: once the agent is welcome again it counts.
+async fn keep_what_runs(attempts: &Attempts, hand_back: Duration) {
+    attempts.close();
+    if attempts.running().is_empty() {
+        return;
+    }
+    tracing::error!("the coordinator refuses this worker: attempts checkpoint before it ends");
+    attempts.wish_of_all(&Wish::StopNow);
+    if tokio::time::timeout(hand_back, attempts.none()).await.is_err() {
+        tracing::error!("attempts do not end; what they have not committed is trained again");
     }
 }
 
@@ -164,8 +187,7 @@ fn start_slots(
         let load = Arc::new(AtomicUsize::new(0));
         queues.push(Queue { sender, load: Arc::clone(&load) });
         let trainers = Trainers::new(launcher, trainer, shared.environment.clone(), &shared.limits);
-        let number = queues.len() - 1;
-        slots.spawn(Slot { number, shared: Arc::clone(shared), trainers, load }.run(receiver));
+        slots.spawn(Slot { shared: Arc::clone(shared), trainers, load }.run(receiver));
     }
     (slots, queues)
 }

@@ -175,6 +175,7 @@ impl Config {
 fn limits(arguments: &Arguments) -> Result<Limits, Error> {
     let mut limits = Limits::default();
     limits.spool_bytes = arguments.spool_bytes.unwrap_or(limits.spool_bytes);
+    limits.trainer_silence = arguments.trainer_silence.unwrap_or(limits.trainer_silence);
     limits.trainer_idle = arguments.trainer_idle.unwrap_or(limits.trainer_idle);
     if limits.spool_bytes < LEAST_SPOOL_BYTES {
         let told = limits.spool_bytes;

@@ -90,6 +90,12 @@ pub enum Error {
         "the coordinator at {coordinator} refuses this worker: {message}; set right what it names and start the agent again"
     )]
     Refused { coordinator: String, message: String },
+    #[error(
+        "the coordinator has events of worker {worker} up to number {sequence}, and this state folder knows of {last}: it is a copy \
+         of another agent's, or an older state of its own, and what is reported from here would be taken for what is known \
+         already. Give each agent a folder of its own, or an empty one, with --state"
+    )]
+    Behind { worker: WorkerId, sequence: u64, last: u64 },
     #[error("{0:?} is not a coordinator's URL: {1}; write http://HOST:7417")]
     Url(String, String),
     #[error(transparent)]
@@ -278,6 +284,10 @@ impl<S: Starts> Session<S> {
                     self.starts.drain(&slots);
                 }
                 Heard::Acknowledged(sequence) => {
+                    let (_, next) = *self.outbox.watch().borrow();
+                    if sequence >= next {
+                        return Ended::Fatal(Error::Behind { worker: self.identity.worker, sequence, last: next - 1 });
+                    }
                     if let Err(error) = self.outbox.acknowledge(sequence).await {
                         return error.into();
                     }

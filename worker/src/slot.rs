@@ -90,8 +90,6 @@ pub(crate) struct Shared {
 
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// From 0.
-    pub number: usize,
     pub shared: Arc<Shared>,
     pub trainers: Trainers,
     /// Attempts that were given to this slot and are not over.
@@ -169,8 +167,9 @@ impl Slot {
         let kind = match outcome {
             Outcome::Abandoned => return Ok(()),
             Outcome::Finished => EventKind::Finished,
-            Outcome::Stopped if self.shared.attempts.is_drained(self.number) => EventKind::HandedBack,
-            Outcome::Stopped => EventKind::Stopped,
+            // Who stops an attempt because it takes nothing any more says so by that; everyone else takes the next one.
+            Outcome::Stopped if self.shared.attempts.is_closed() => EventKind::Stopped,
+            Outcome::Stopped => EventKind::HandedBack,
             Outcome::Failed(Failure { cause, message, damaged }) => {
                 let message = message.chars().take(8000).collect();
                 match damaged {

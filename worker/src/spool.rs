@@ -84,6 +84,8 @@ pub struct Spool<D = Folder> {
     first: u64,
     /// Where the records are, from `first` on.
     records: VecDeque<Record>,
+    /// Whether half a record stands at the end of the last segment.
+    torn: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +115,10 @@ pub enum Error {
     Damaged { path: PathBuf, offset: u64 },
     #[error("the spool lacks events {from} to {to}: a file of {} is missing; move the state folder away to start anew", folder.display())]
     Gap { folder: PathBuf, from: u64, to: u64 },
+    #[error(
+        "event {0} of the spool cannot be read back as it was written: check the disk, and move the state folder away to start anew"
+    )]
+    Unreadable(u64),
     #[error("an event of {0} bytes is longer than any may be")]
     TooLong(usize),
 }
@@ -177,7 +183,7 @@ impl<D: Disk> Spool<D> {
             segments.push_back(Segment { first, bytes: 0 });
         }
         let first = if planted!(SpoolForgetsNumbering) && records.is_empty() { 1 } else { first };
-        Ok(Self { disk, limit, segments, first, records })
+        Ok(Self { disk, limit, segments, first, records, torn: false })
     }
 
     /// Adds the record that `encode` makes from its number; it is on disk on return.
@@ -189,7 +195,7 @@ impl<D: Disk> Spool<D> {
         let bytes = encode(number);
         let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() <= MAX_RECORD_BYTES);
         let length = length.ok_or(Error::TooLong(bytes.len()))?;
-        if self.last_segment().bytes >= SEGMENT_BYTES {
+        if self.last_segment().bytes >= SEGMENT_BYTES && !self.torn {
             self.begin_segment(number)?;
         }
         let mut record = Vec::with_capacity(HEADER_BYTES + bytes.len());
@@ -197,10 +203,15 @@ impl<D: Disk> Spool<D> {
         record.extend_from_slice(&checksum(&bytes));
         record.extend_from_slice(&bytes);
         let segment = self.segments.back_mut().expect("there is always one");
+        // Half a record must not stand before the next one.
+        if self.torn {
+            self.disk.cut(segment.first, segment.bytes)?;
+            self.torn = false;
+        }
         if let Err(error) = self.disk.append(segment.first, &record) {
-            // Half a record must not stand before the next one.
             if let Err(error) = self.disk.cut(segment.first, segment.bytes) {
-                tracing::error!(%error, "a half-written event cannot be cut off");
+                tracing::error!(%error, "a half-written event cannot be cut off; no other is written until it can");
+                self.torn = true;
             }
             return Err(error);
         }
@@ -275,6 +286,7 @@ impl<D: Disk> Spool<D> {
     fn begin_segment(&mut self, first: u64) -> Result<(), Error> {
         self.disk.create(first)?;
         self.segments.push_back(Segment { first, bytes: 0 });
+        self.torn = false;
         Ok(())
     }
 
@@ -294,7 +306,9 @@ fn recover(disk: &mut impl Disk, first: u64, last: bool, records: &mut VecDeque<
     }
     if offset < bytes.len() {
         let path = disk.place(first);
-        if !last {
+        // What was being written when the machine went down is the last of all.
+        let follows = |offset| record_at(&bytes, offset).is_some_and(|length| length > 0);
+        if !last || (offset + 1..bytes.len()).any(follows) {
             return Err(Error::Damaged { path, offset: offset as u64 });
         }
         tracing::warn!(file = %path.display(), bytes = bytes.len() - offset, "a half-written event is cut off");

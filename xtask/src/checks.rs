@@ -11,12 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use xtask::seaweedfs::Server;
 
 use crate::{
     command,
     command::headline,
     programs::{self, cargo},
-    setup::{self, postgres, seaweedfs::Server, small_disk::SmallDisk},
+    setup::{self, postgres, seaweedfs, small_disk::SmallDisk},
     workspace::Workspace,
 };
 
@@ -89,9 +90,12 @@ impl Session<'_> {
         }
         self.step("libtorch", |session| setup::libtorch::ensure(session.workspace))?;
         self.optional("SeaweedFS", |session| {
-            let program = setup::seaweedfs::ensure(session.workspace)?;
-            let server = Server::start(&program, session.workspace)?;
+            let program = seaweedfs::ensure(session.workspace)?;
+            let server = seaweedfs::start(&program, session.workspace)?;
             session.environment.extend(server.environment().into_iter().map(|(name, value)| (name, value.into())));
+            session.environment.push(("CETERIS_TEST_S3_URL", server.place("tests").into()));
+            // For the tests that have one of their own, and kill it.
+            session.environment.push(("CETERIS_TEST_WEED", program.into()));
             session.server = Some(server);
             Ok(())
         })?;
@@ -134,9 +138,7 @@ impl Session<'_> {
                 command::run(clippy.env("CARGO_TARGET_DIR", target))
             })?;
         }
-        self.step("programs", |session| {
-            programs::build(session.workspace, &programs::Options { release: false }).map(|_| ())
-        })?;
+        self.step("programs", |session| programs::for_tests(session.workspace).map(drop))?;
         if everything {
             self.step("documentation tests", |session| {
                 command::run(session.cargo().args(["test", "--workspace", "--doc", "--quiet"]))

@@ -1,11 +1,10 @@
-//! What the README's commands call: `cargo xtask setup | build | demo | test | bench`.
+//! What the README's commands call: `cargo xtask setup | build | demo | test | bench | soak`.
 //!
 //! Each does all the set-up that it needs and nothing outside the workspace's own, git-ignored folders. Plain Rust with
 //! few dependencies, so that it builds in seconds and before libtorch is there.
 
 mod bench;
 mod checks;
-mod command;
 mod demo;
 mod programs;
 mod setup;
@@ -14,6 +13,7 @@ mod workspace;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use xtask::command;
 
 use crate::workspace::Workspace;
 
@@ -44,6 +44,8 @@ enum Task {
     Test(checks::Options),
     /// Measure ceteris beside PyTorch, and write what was found to docs/benchmarks
     Bench(bench::Options),
+    /// Kill, stop and cut off a thousand times, at random, what trains, and see that nothing is lost
+    Soak(bench::soak::Options),
     /// Pack what measures a GPU elsewhere, without network and compiler
     GpuKit(bench::kit::Options),
 }
@@ -70,6 +72,7 @@ fn run(workspace: &Workspace, task: &Task) -> anyhow::Result<bool> {
         Task::Radiographs { directory } => demo::draw(directory)?,
         Task::Test(options) => checks::run(workspace, options)?,
         Task::Bench(options) => return bench::run(workspace, options),
+        Task::Soak(options) => return bench::soak::run(workspace, options),
         Task::GpuKit(options) => bench::kit::pack(workspace, options)?,
     }
     Ok(true)

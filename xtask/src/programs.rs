@@ -53,8 +53,12 @@ impl Programs {
 
 /// Sets up libtorch and builds ceteris, ceteris-worker and ceteris-train.
 pub fn build(workspace: &Workspace, options: &Options) -> Result<Programs> {
-    // The whole workspace, so that features are those of `cargo xtask test` and nothing is built twice.
     compile(workspace, options.release, &["--bins"])
+}
+
+/// The same, and all tests, so that both have the features that tests ask for and nothing is built twice.
+pub fn for_tests(workspace: &Workspace) -> Result<Programs> {
+    compile(workspace, false, &["--bins", "--tests"])
 }
 
 /// The same, optimised, and what only benchmarks run.
@@ -78,6 +82,12 @@ pub fn ceteris_and_example(workspace: &Workspace, name: &str) -> Result<(PathBuf
     command::run(&mut build).context("they do not build; the compiler says why above")?;
     let release = target(workspace)?.join("release");
     Ok((release.join("ceteris"), release.join("examples").join(name)))
+}
+
+/// The programs and an example of the end-to-end suite that runs them, as its tests are built.
+pub fn fleet(workspace: &Workspace, example: &str) -> Result<PathBuf> {
+    let Programs(folder) = compile(workspace, false, &["--bins", "--tests", "--example", example])?;
+    Ok(folder.join("examples").join(example))
 }
 
 /// The simulation of a coordinator and its fleet, as its tests are built.

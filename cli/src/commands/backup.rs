@@ -58,7 +58,7 @@ pub(super) fn refused(error: backup::Error) -> Failure {
     use backup::Error;
     match error {
         Error::Exists { place } => file::exists(&place),
-        Error::Missing { .. } => Failure::usage(error.to_string()),
+        Error::Missing { .. } | Error::InUse { .. } => Failure::usage(error.to_string()),
         Error::Foreign { .. } => {
             Failure::usage(error.to_string()).help("name the file that the coordinator was given with --database")
         }

@@ -29,6 +29,7 @@ impl Scheduler {
         if !self.is_current(worker, session) && !planted!(StaleSessionAccepted) {
             return effects.reject(Rejection::StaleSession { worker, session });
         }
+        self.renew_over(now, worker);
         if let Err(rejection) = self.live(worker, attempt) {
             return self.revoke(worker, attempt, rejection, effects);
         }
@@ -44,7 +45,7 @@ impl Scheduler {
             Report::HandedBack => self.end_attempt(now, attempt, AttemptEnd::Stopped, effects),
             Report::Failed { cause, message } => {
                 if cause == FailureCause::Infrastructure {
-                    self.note_failure(now, worker);
+                    self.note_failure(now, worker, attempt);
                 }
                 self.end_attempt(now, attempt, AttemptEnd::Failed { cause, message }, effects);
             }
@@ -156,7 +157,7 @@ impl Scheduler {
             }
             Err(rejection) => {
                 let end = AttemptEnd::Failed { cause: FailureCause::Infrastructure, message: rejection.to_string() };
-                self.note_failure(now, worker);
+                self.note_failure(now, worker, attempt);
                 self.end_attempt(now, attempt, end, effects);
                 self.revoke(worker, attempt, rejection, effects);
             }
@@ -179,7 +180,7 @@ impl Scheduler {
         let rejection = Rejection::FinishedEarly { attempt, committed, epochs };
         let end = AttemptEnd::Failed { cause: FailureCause::Infrastructure, message: rejection.to_string() };
         effects.reject(rejection);
-        self.note_failure(now, worker);
+        self.note_failure(now, worker, attempt);
         self.end_attempt(now, attempt, end, effects);
     }
 

@@ -70,6 +70,9 @@ pub enum Event {
         /// What.
         report: Report,
     },
+    /// The coordinator itself was held up for long: nobody could be heard meanwhile, so that all leases begin anew, as after
+    /// a restart.
+    HeldUp,
     /// Time has passed: see [`crate::Scheduler::next_deadline`]. Only this ends leases, so that a driver that was held
     /// up can hand in the heartbeats that came meanwhile first.
     Tick,

@@ -137,7 +137,7 @@ impl Scheduler {
             }
             for (id, saved) in ids.into_iter().zip(saved.segments) {
                 if let Some(segment) = scheduler.segments.get_mut(&id) {
-                    fill(id, segment, saved, now.after(config.lease))?;
+                    fill(id, segment, saved, now, &config)?;
                 }
                 scheduler.index(id, now);
             }
@@ -147,7 +147,14 @@ impl Scheduler {
     }
 }
 
-fn fill(id: SegmentId, segment: &mut Segment, saved: SavedSegment, until: Timestamp) -> Result<(), RestoreError> {
+fn fill(
+    id: SegmentId,
+    segment: &mut Segment,
+    saved: SavedSegment,
+    now: Timestamp,
+    config: &Config,
+) -> Result<(), RestoreError> {
+    let until = now.after(config.lease);
     if saved.committed.len() > segment.training.epochs() {
         return Err(RestoreError::Epochs(id));
     }
@@ -167,7 +174,11 @@ fn fill(id: SegmentId, segment: &mut Segment, saved: SavedSegment, until: Timest
         State::Assigned { lease, .. } => *lease = until,
         State::Running { lease, epoch, .. } => (*lease, *epoch) = (until, next),
         State::Stopping { deadline, .. } => *deadline = until,
-        State::Waiting { .. } | State::Queued { .. } | State::Done(_) => {}
+        // The clock of whoever wrote it may have been ahead.
+        State::Queued { not_before } => {
+            *not_before = (*not_before).min(now.after(config.wait(segment.failures.max(segment.losses))));
+        }
+        State::Waiting { .. } | State::Done(_) => {}
     }
     Ok(())
 }

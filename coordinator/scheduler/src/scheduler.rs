@@ -250,10 +250,16 @@ impl Scheduler {
             Event::AttemptReported { worker, session, attempt, report } => {
                 self.report(now, worker, session, attempt, report, &mut effects);
             }
+            Event::HeldUp => self.renew_all(now),
             Event::Tick => self.expire(now, &mut effects),
         }
         self.assign(now, &mut effects);
         effects.0
+    }
+
+    /// What it was told to begin with.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// When to send [`Event::Tick`] if nothing happens before.

@@ -1,7 +1,12 @@
 //! How workers stand: one on which attempt after attempt fails is given nothing for a while, so that a broken device
 //! does not use up the tries of every segment.
+//!
+//! What a worker with many slots loses at once, because it was restarted or cut off, is one failure and not as many as it
+//! had attempts: when one counts, those that the worker had beside it do not count any more.
 
-use ceteris_shared::ids::WorkerId;
+use std::collections::BTreeSet;
+
+use ceteris_shared::ids::{Attempt, WorkerId};
 
 use crate::{
     Scheduler, Timestamp,
@@ -12,10 +17,12 @@ use crate::{
 const REMEMBERED: u32 = 24;
 
 /// What went wrong on a worker since it committed something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// Attempts in a row that failed or were lost.
+    /// Attempts in a row that failed or were lost, those that ran beside each other counted once.
     pub(crate) failures: u32,
+    /// Those that ran beside the last one that counted.
+    excused: BTreeSet<Attempt>,
     /// Until when it is given nothing.
     pub(crate) until: Option<Timestamp>,
     /// When that was last changed.
@@ -29,14 +36,18 @@ fn is_usable(worker: &Worker) -> bool {
 }
 
 impl Scheduler {
-    /// An attempt on a worker failed for want of infrastructure, or was lost.
-    pub(crate) fn note_failure(&mut self, now: Timestamp, id: WorkerId) {
+    /// An attempt that a worker still has failed for want of infrastructure, or was lost.
+    pub(crate) fn note_failure(&mut self, now: Timestamp, id: WorkerId, attempt: Attempt) {
+        if self.standings.get_mut(&id).is_some_and(|standing| standing.excused.remove(&attempt)) {
+            return;
+        }
+        let beside = self.held_by(id).filter(|other| *other != attempt).collect();
         let config = self.config;
         self.standings.retain(|_, standing| now.since(standing.changed) < config.max_set_aside * REMEMBERED);
-        let new = Standing { failures: 0, until: None, changed: now };
+        let new = Standing { failures: 0, excused: BTreeSet::new(), until: None, changed: now };
         let standing = self.standings.entry(id).or_insert(new);
         standing.failures = standing.failures.saturating_add(1);
-        standing.changed = now;
+        (standing.changed, standing.excused) = (now, beside);
         let Some(beyond) = standing.failures.checked_sub(config.max_worker_failures.max(1)) else { return };
         // With nobody else there is nothing to protect: segments wait by themselves, and who waits for an answer gets it.
         if !self.workers.iter().any(|(&other, worker)| other != id && is_usable(worker)) {

@@ -109,6 +109,26 @@ impl Scheduler {
         self.list_room(worker);
     }
 
+    /// Gives every attempt as much time as if it had been heard of just now.
+    pub(crate) fn renew_all(&mut self, now: Timestamp) {
+        let live: Vec<SegmentId> = self.leases.iter().map(|&(_, id)| id).collect();
+        live.into_iter().for_each(|id| self.set_lease(id, now.after(self.config.lease)));
+    }
+
+    /// A worker is still telling what became of attempts that it did not have any more when it connected: those that it has
+    /// not come to yet have time as long as it goes on.
+    pub(crate) fn renew_over(&mut self, now: Timestamp, worker: WorkerId) {
+        let connection = self.workers.get(&worker).and_then(|worker| worker.connection.as_ref());
+        let Some(over) = connection.map(|connection| &connection.over).filter(|over| !over.is_empty()) else { return };
+        let soon = now.after(self.config.replay);
+        for attempt in over.clone() {
+            match self.live(worker, attempt).map(State::live) {
+                Ok(Some(live)) if live.until < soon => self.set_lease(attempt.segment, soon),
+                _ => {}
+            }
+        }
+    }
+
     /// Ends what nothing was heard of for too long.
     pub(crate) fn expire(&mut self, now: Timestamp, effects: &mut Effects) {
         while let Some(&(until, id)) = self.leases.first()
@@ -118,7 +138,10 @@ impl Scheduler {
                 return;
             };
             let attempt = Attempt { segment: id, number: attempt };
-            self.note_failure(now, worker);
+            // One that was told to stop may have needed longer for that than is waited.
+            if !matches!(self.segments.get(&id).map(|segment| &segment.state), Some(State::Stopping { .. })) {
+                self.note_failure(now, worker, attempt);
+            }
             self.end_attempt(now, attempt, AttemptEnd::Lost, effects);
             self.send(worker, Message::Revoke { attempt, reason: Rejection::NotLive { attempt } }, effects);
         }

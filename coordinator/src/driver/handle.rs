@@ -215,6 +215,8 @@ pub enum Error {
     NothingFailed(ExperimentId),
     #[error("the plan is refused: {0}")]
     Plan(String),
+    #[error("nothing was submitted: {0}")]
+    Unread(String),
 }
 
 impl Handle {

@@ -19,9 +19,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
-use ceteris_scheduler::{Config, Event, RestoreError, Scheduler};
+use ceteris_scheduler::{Config, Event, RestoreError, Scheduler, Timestamp};
 use ceteris_shared::ids::{ExperimentId, WorkerId};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -45,9 +46,9 @@ pub(crate) use sessions::{Close, Outgoing};
 const INBOX: usize = 1024;
 /// Changes that a slow subscriber may be behind.
 const CHANGES: usize = 1024;
-/// Commands that are taken before looking at the clock again: heartbeats that came while the driver was held up
-/// renew their leases before anything expires.
-const BATCH: u32 = 256;
+/// Commands that are taken into one commit. Once the clock has passed a deadline, as many are taken first as can have been
+/// waiting: heartbeats that came while the driver was held up renew their leases before anything expires.
+const BATCH: usize = 256;
 /// Changes from which on a commit does not wait for what else there is.
 const MAX_CHANGES: usize = 4096;
 
@@ -129,11 +130,14 @@ impl Driver {
     /// # Errors
     /// When a commit fails.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Failure> {
+        // Commands that were taken since the clock was found to have passed a deadline.
         let mut taken = 0;
         loop {
             let deadline = self.scheduler.next_deadline();
-            if taken >= BATCH && deadline.is_some_and(|deadline| deadline <= self.clock.now()) {
-                self.handle(Event::Tick);
+            if deadline.is_none_or(|deadline| deadline > self.clock.now()) {
+                taken = 0;
+            } else if taken >= INBOX {
+                self.tick(deadline);
                 self.flush().await?;
                 taken = 0;
                 continue;
@@ -150,7 +154,7 @@ impl Driver {
                     }
                 },
                 () = self.clock.sleep_until(deadline) => {
-                    self.handle(Event::Tick);
+                    self.tick(deadline);
                     self.flush().await?;
                     taken = 0;
                 }
@@ -158,8 +162,19 @@ impl Driver {
         }
     }
 
+    /// Time has passed. Where nobody looked for long after a deadline, this process was stopped, or waited for a disk, and
+    /// heard nobody: that workers are gone would be no more than a guess.
+    fn tick(&mut self, deadline: Option<Timestamp>) {
+        let late = deadline.map_or(Duration::ZERO, |deadline| self.clock.now().since(deadline));
+        if late > self.scheduler.config().lease / 2 {
+            tracing::warn!(?late, "this coordinator was held up; attempts have a whole lease to be heard of");
+            self.handle(Event::HeldUp);
+        }
+        self.handle(Event::Tick);
+    }
+
     /// Obeys what has come in meanwhile, as far as one commit goes; how much it was.
-    async fn obey_waiting(&mut self) -> Result<u32, store::Error> {
+    async fn obey_waiting(&mut self) -> Result<usize, store::Error> {
         for taken in 0..BATCH {
             if self.pending.changes.len() >= MAX_CHANGES {
                 return Ok(taken);

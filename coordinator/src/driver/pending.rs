@@ -8,6 +8,7 @@ use std::{
 
 use ceteris_scheduler::{Change as Decision, Effect, Event, Message, Rejection};
 use ceteris_shared::{
+    crash,
     ids::{ExperimentId, SegmentId, SessionId, WorkerId},
     planted,
 };
@@ -113,6 +114,9 @@ impl Driver {
             && !planted!(GoesOnAfterFailedCommit)
         {
             return Err(error);
+        }
+        if !changes.is_empty() {
+            crash::here(crash::Point::DecisionsCommitted);
         }
         self.deliver_all(messages);
         answers.into_iter().for_each(|answer| answer());

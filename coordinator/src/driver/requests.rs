@@ -94,7 +94,10 @@ impl Driver {
         // What is stored is asked below, and so must have everything that is decided.
         self.flush().await?;
         if self.scheduler.is_cancelled(experiment).is_some() {
-            let known = self.store.find_experiment(&experiment.to_string()).await?;
+            let known = match self.store.find_experiment(&experiment.to_string()).await {
+                Ok(known) => known,
+                Err(error) => return Ok(Err(Error::Unread(error.to_string()))),
+            };
             let same = known.spec == request.spec;
             return Ok(if same { Ok(Submitted::Before) } else { Err(Error::Conflict(experiment)) });
         }
@@ -107,7 +110,10 @@ impl Driver {
             None => {
                 let connected: Vec<Environment> =
                     self.sessions.values().map(|session| session.register.environment.clone()).collect();
-                reusable(self.store.as_ref(), &request.spec, &request.plan, &connected).await?
+                match reusable(self.store.as_ref(), &request.spec, &request.plan, &connected).await {
+                    Ok(taken) => taken,
+                    Err(error) => return Ok(Err(Error::Unread(error.to_string()))),
+                }
             }
         };
         (submission.reused, submission.environment) = (taken.segments, taken.environment);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ceteris_scheduler::Drain;
 use ceteris_shared::ids::ExperimentId;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -61,7 +62,10 @@ async fn a_failed_commit_ends_it_and_nothing_was_said() {
     let (store, handle, task) = start(folder.path()).await;
     let mut changes = handle.subscribe();
     store.close().await;
-    assert!(matches!(handle.submit(request(1, "a")).await, Err(Error::Closed)));
+    let unread = handle.submit(request(1, "a")).await.expect_err("what is trained already cannot be asked");
+    assert!(matches!(unread, Error::Unread(_)), "{unread}");
+    let drained = handle.drain(WorkerId(Uuid::from_u128(1)), Some(Drain::Worker)).await;
+    assert!(matches!(drained, Err(Error::Closed)));
     assert!(matches!(task.await.expect("no panic"), Err(Failure::Store(_))));
     assert_eq!(changes.recv().await, Err(broadcast::error::RecvError::Closed));
     assert_eq!(handle.subscribe().recv().await, Err(broadcast::error::RecvError::Closed));

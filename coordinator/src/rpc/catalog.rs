@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ceteris_shared::{
+    crash,
     dataset::{MAX_MANIFEST_BYTES, Manifest},
     digest::Digest,
     document::{Dataset, Datasets, Weights, WeightsEntry},
@@ -26,6 +27,7 @@ impl Service {
         let manifest = self.manifest(digest).await?;
         self.check_shards(&manifest).await?;
         let record = self.store.register_dataset(&dataset_record(name, digest, &manifest)).await?;
+        crash::here(crash::Point::DatasetNamed);
         Ok(Datasets { datasets: vec![dataset(record)] })
     }
 
@@ -82,6 +84,7 @@ impl Service {
         }
         let record = WeightsRecord { name: name.to_owned(), digest, arch, registered_at: now() };
         let record = self.store.register_weights(&record).await?;
+        crash::here(crash::Point::WeightsNamed);
         Ok(Weights { weights: vec![weights(record)] })
     }
 

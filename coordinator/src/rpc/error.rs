@@ -105,6 +105,7 @@ fn driver_code(error: &driver::Error) -> Code {
         | driver::Error::NothingToShare(_)
         | driver::Error::NothingFailed(_)
         | driver::Error::Plan(_) => Code::InvalidArgument,
+        driver::Error::Unread(_) => Code::Unavailable,
     }
 }
 

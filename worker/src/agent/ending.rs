@@ -13,6 +13,9 @@ use crate::{
     session::Outbox,
 };
 
+/// How much longer than they may take attempts are waited for that do not end.
+const STUCK: Duration = Duration::from_secs(10);
+
 /// How often an agent was asked to end. Each time is more urgent than the one before.
 pub type Asked = watch::Receiver<u32>;
 
@@ -55,6 +58,9 @@ impl Ending {
             () = told => {}
             () = self.cannot_tell() => {
                 tracing::error!("attempts' ends cannot be kept, for want of room on the disk: the coordinator finds out by their leases");
+            }
+            () = tokio::time::sleep(self.hand_back + STUCK) => {
+                tracing::error!("attempts do not end, as trainers do not whose device or disk hangs: the coordinator finds out by their leases");
             }
         }
         if tokio::time::timeout(self.last_words, self.outbox.drained()).await.is_err() {

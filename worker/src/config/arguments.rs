@@ -29,7 +29,7 @@ use super::{Error, refuse};
         ceteris-worker --store s3://ceteris/main --device cuda:0 --time-limit 3h55m --idle-timeout 10m   in a Slurm job of 4 h\n\n\
         A file has the same names: coordinator, store, state, name, slots, device = [\"cuda:0\"], threads, trainer,\n\
         features_bytes, cache_bytes, spool_bytes, idle_timeout = \"10m\", time_limit, on_terminate, terminate_grace,\n\
-        trainer_idle, token_file, log_format. The token itself may stand in CETERIS_TOKEN; credentials of an S3 store\n\
+        trainer_silence, trainer_idle, token_file, log_format. The token itself may stand in CETERIS_TOKEN; credentials of an S3 store\n\
         stand in AWS_…"
 )]
 pub struct Arguments {
@@ -90,6 +90,10 @@ pub struct Arguments {
     /// work [default: 15m]
     #[arg(long, env = "CETERIS_TRAINER_IDLE", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub trainer_idle: Option<Duration>,
+    /// How long a trainer that trains may report nothing, neither a step nor an epoch, before it is taken for hung, killed,
+    /// and the attempt repeated. Longer than scoring all data takes [default: 1h]
+    #[arg(long, env = "CETERIS_TRAINER_SILENCE", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub trainer_silence: Option<Duration>,
     /// A file that holds the token to show to the coordinator
     #[arg(long, env = "CETERIS_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
@@ -144,6 +148,8 @@ struct File {
     terminate_grace: Option<Duration>,
     #[serde(deserialize_with = "duration")]
     trainer_idle: Option<Duration>,
+    #[serde(deserialize_with = "duration")]
+    trainer_silence: Option<Duration>,
     token_file: Option<PathBuf>,
     log_format: Option<LogFormat>,
 }
@@ -180,6 +186,7 @@ impl Arguments {
             on_terminate: self.on_terminate.or(file.on_terminate),
             terminate_grace: self.terminate_grace.or(file.terminate_grace),
             trainer_idle: self.trainer_idle.or(file.trainer_idle),
+            trainer_silence: self.trainer_silence.or(file.trainer_silence),
             token_file: self.token_file.or(file.token_file),
             log_format: self.log_format.or(file.log_format),
         })

@@ -23,6 +23,8 @@ pub struct Limits {
     pub reconnect: Duration,
     /// Longest wait before a trainer that crashed is started again.
     pub restart: Duration,
+    /// How long a trainer that trains may report nothing before it is killed.
+    pub trainer_silence: Duration,
     /// How long a trainer without work is kept.
     pub trainer_idle: Duration,
     /// How long the last events may take to be acknowledged when the agent ends.
@@ -48,6 +50,7 @@ impl Default for Limits {
             store_patience: Duration::from_secs(300),
             reconnect: Duration::from_secs(15),
             restart: Duration::from_secs(30),
+            trainer_silence: Duration::from_secs(60 * 60),
             trainer_idle: Duration::from_secs(15 * 60),
             last_words: Duration::from_secs(2),
         }

@@ -87,9 +87,9 @@ impl Outbox {
 
     /// The event of that number as it is sent; none where it is acknowledged or not yet there.
     pub(super) async fn read(&self, number: u64) -> Result<Option<v1::WorkerMessage>, Error> {
-        let bytes = self.with(move |spool| spool.read(number)).await?;
+        let Some(bytes) = self.with(move |spool| spool.read(number)).await? else { return Ok(None) };
         // The bytes are what `append` encoded: their checksum was right when the spool was opened.
-        Ok(bytes.and_then(|bytes| decode(&bytes)))
+        decode(&bytes).map(Some).ok_or(Error::Unreadable(number))
     }
 
     /// Forgets all events up to `number`.

@@ -61,6 +61,8 @@ pub(super) struct Execution<'a> {
     told: Wish,
     /// When a trainer that was told to stop now is killed.
     kill_at: Option<Instant>,
+    /// How often [`LOG_INTERVAL`] passed since it reported anything, while it was listened to.
+    silent: u32,
     /// Why the uploader ended before its time.
     failure: Option<Failure>,
     /// Epochs that wait for the uploader. While one does, the trainer is not listened to, and soon waits too.
@@ -115,6 +117,7 @@ impl<'a> Execution<'a> {
             lack: None,
             told: Wish::Run,
             kill_at: None,
+            silent: 0,
             failure: None,
             waiting: VecDeque::new(),
             step: Arc::default(),
@@ -242,6 +245,7 @@ impl<'a> Execution<'a> {
             };
             match next {
                 Next::Report(Ok(report)) => {
+                    self.silent = 0;
                     if let Some(part) = self.hear(report, trainers).await? {
                         return Ok(part);
                     }
@@ -257,6 +261,7 @@ impl<'a> Execution<'a> {
                     self.waiting.clear();
                 }
                 Next::Features(key, found) => {
+                    self.silent = 0;
                     let answer = Request::Features { attempt: self.attempt, key, found };
                     if let Err(error) = trainer.send(&answer).await {
                         return Ok(Part::Lost(Failure::infrastructure(error)));
@@ -270,7 +275,15 @@ impl<'a> Execution<'a> {
                         return Ok(Part::Lost(Failure::infrastructure(error)));
                     }
                 }
-                Next::Tick => self.tick().await?,
+                Next::Tick => {
+                    self.tick().await?;
+                    if self.is_hung() {
+                        let limit = humantime::format_duration(self.shared.limits.trainer_silence);
+                        let message =
+                            format!("the trainer reported nothing for {limit} (--trainer-silence) and was killed");
+                        return Ok(Part::Lost(Failure::infrastructure(message)));
+                    }
+                }
                 Next::Kill => return Ok(Part::Killed),
             }
             let wish = match (&self.failure, self.shared.outbox.is_full()) {
@@ -287,6 +300,13 @@ impl<'a> Execution<'a> {
                 return Ok(Part::Lost(Failure::infrastructure(error)));
             }
         }
+    }
+
+    /// Counts in what this agent lived through: one that was stopped heard nothing either.
+    fn is_hung(&mut self) -> bool {
+        let listened = self.waiting.is_empty() && self.kill_at.is_none();
+        self.silent = if listened { self.silent.saturating_add(1) } else { 0 };
+        LOG_INTERVAL * self.silent > self.shared.limits.trainer_silence
     }
 
     /// Nothing more of a revoked attempt is stored.

@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ceteris_shared::crash;
+
 use super::{Disk, Error};
 
 /// A folder that holds one queue and nothing else of that kind.
@@ -46,6 +48,7 @@ impl Disk for Folder {
             return Err(at(&path)(source));
         }
         self.open.insert(segment, file);
+        crash::here(crash::Point::SpoolFileMade);
         Ok(())
     }
 
@@ -60,7 +63,9 @@ impl Disk for Folder {
 
     fn append(&mut self, segment: u64, bytes: &[u8]) -> Result<(), Error> {
         let mut file = self.file(segment)?;
-        file.write_all(bytes).and_then(|()| file.sync_data()).map_err(at(&self.place(segment)))
+        file.write_all(bytes).and_then(|()| file.sync_data()).map_err(at(&self.place(segment)))?;
+        crash::here(crash::Point::EventSpooled);
+        Ok(())
     }
 
     fn read(&self, segment: u64, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
@@ -75,7 +80,9 @@ impl Disk for Folder {
     fn remove(&mut self, segment: u64) -> Result<(), Error> {
         self.open.remove(&segment);
         let path = self.place(segment);
-        fs::remove_file(&path).map_err(at(&path))
+        fs::remove_file(&path).map_err(at(&path))?;
+        crash::here(crash::Point::SpoolFileRemoved);
+        Ok(())
     }
 
     fn place(&self, segment: u64) -> PathBuf {

@@ -72,6 +72,25 @@ fn damage_before_the_end_is_not_passed_over() {
 }
 
 #[test]
+fn damage_with_records_after_it_is_no_torn_end() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut spool = open(folder.path());
+    append(&mut spool, 3);
+    drop(spool);
+    let file = only_file(folder.path());
+    let intact = fs::read(&file).expect("it reads");
+    let second = (HEADER_BYTES + body(1).len()) as u64;
+    // Its length, its checksum, its body.
+    for place in [0, 5, HEADER_BYTES as u64] {
+        let mut bytes = intact.clone();
+        bytes[(second + place) as usize] ^= 1;
+        fs::write(&file, &bytes).expect("it is damaged");
+        let found = Spool::open(folder.path(), 1).expect_err("an event would be lost, and its number used again");
+        assert!(matches!(found, Error::Damaged { offset, .. } if offset == second), "{found}");
+    }
+}
+
+#[test]
 fn a_missing_segment_is_told() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     drop(open(folder.path()));

@@ -172,9 +172,10 @@ async fn a_coordinator_that_is_back_hears_of_its_workers_within_a_lease() {
 async fn stops_are_obeyed_and_revoked_attempts_say_nothing() {
     let world = World::new().await;
     let agent = world.agent();
-    for (number, now, expected) in
-        [(1, false, vec!["started", "3 points of 1", "committed 1", "stopped"]), (2, true, vec!["started", "stopped"])]
-    {
+    for (number, now, expected) in [
+        (1, false, vec!["started", "3 points of 1", "committed 1", "handed back"]),
+        (2, true, vec!["started", "handed back"]),
+    ] {
         world.trainer.behave(&holding(1));
         world.coordinator.say(start(&world, number, 1..=3)).await;
         world
@@ -193,7 +194,10 @@ async fn stops_are_obeyed_and_revoked_attempts_say_nothing() {
     world.trainer.behave(&Behaviour { deaf: true, ..Behaviour::default() });
     world.coordinator.ended(attempt(4)).await;
     let of_third: Vec<_> = world.coordinator.arrivals().into_iter().filter(|e| e.attempt == attempt(3)).collect();
-    assert!(!story(&of_third).iter().any(|word| word == "stopped" || word == "finished"), "{of_third:?}");
+    assert!(
+        !story(&of_third).iter().any(|word| ["stopped", "handed back", "finished"].contains(&word.as_str())),
+        "{of_third:?}"
+    );
     agent.stop().await.expect("it ends in good order");
 }
 
@@ -206,7 +210,7 @@ async fn a_trainer_that_does_not_stop_is_killed() {
     world.coordinator.heartbeat(|running| running.iter().any(|progress| progress.epoch == Epoch(1))).await;
     let pid = world.trainer.pid();
     world.coordinator.say(CoordinatorMessage::Stop { attempt: attempt(1), now: true }).await;
-    assert_eq!(story(&world.coordinator.ended(attempt(1)).await), ["started", "stopped"]);
+    assert_eq!(story(&world.coordinator.ended(attempt(1)).await), ["started", "handed back"]);
     world.trainer.behave(&Behaviour::default());
     world.coordinator.say(start(&world, 2, 1..=1)).await;
     world.coordinator.ended(attempt(2)).await;

@@ -142,3 +142,69 @@ async fn what_this_worker_checkpointed_is_here_and_given_back_to_a_store_that_lo
     assert!(world.object(&last).exists(), "the store has it again");
     agent.stop().await.expect("it ends in good order");
 }
+
+#[tokio::test]
+async fn a_trainer_that_says_nothing_any_more_is_killed_and_the_attempt_told_as_this_machines_failure() {
+    let world = World::new().await;
+    world.trainer.behave(&Behaviour { hold_in: Some(1), deaf: true, ..Behaviour::default() });
+    let mut config = world.config();
+    config.limits.trainer_silence = Duration::from_secs(2);
+    let agent = world.agent_with(config);
+    world.coordinator.say(start(&world, 1, 1..=1)).await;
+    world.holds(1, 1).await;
+    let pid = world.trainer.pid();
+    let events = world.coordinator.ended(attempt(1)).await;
+    assert_eq!(story(&events), ["started", "failed Infrastructure"]);
+    let message = crate::support::failure(&events);
+    assert!(message.contains("reported nothing for 2s") && message.contains("--trainer-silence"), "{message}");
+    world.trainer.behave(&Behaviour::default());
+    world.trainer.another(pid).await;
+    world.coordinator.say(start(&world, 2, 1..=1)).await;
+    assert_eq!(story(&world.coordinator.ended(attempt(2)).await).last().expect("an end"), "finished");
+    agent.stop().await.expect("it ends in good order");
+}
+
+#[tokio::test]
+async fn a_drain_that_is_lifted_before_the_epochs_end_is_no_sign_of_leaving() {
+    let world = World::new().await;
+    world.trainer.behave(&Behaviour { hold_in: Some(1), hold_at: 2, patient: true, ..Behaviour::default() });
+    let agent = world.agent();
+    world.coordinator.say(start(&world, 1, 1..=2)).await;
+    world.holds(1, 1).await;
+    world.coordinator.say(CoordinatorMessage::Drain { slots: vec![0] }).await;
+    world.coordinator.say(CoordinatorMessage::Drain { slots: vec![] }).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    world.trainer.behave(&Behaviour::default());
+    let events = world.coordinator.ended(attempt(1)).await;
+    assert_eq!(story(&events).last().expect("an end"), "handed back", "{events:?}");
+    agent.stop().await.expect("it ends in good order");
+}
+
+#[tokio::test]
+async fn a_state_folder_that_is_behind_what_the_coordinator_knows_is_refused() {
+    let world = World::new().await;
+    let agent = world.agent();
+    world.coordinator.registered(1).await;
+    world.coordinator.say(CoordinatorMessage::Ack(7)).await;
+    let error = agent.task.await.expect("no panic").expect_err("its events would be taken for others").to_string();
+    assert!(error.contains("up to number 7") && error.contains("--state"), "{error}");
+}
+
+#[tokio::test]
+async fn what_runs_when_a_coordinator_refuses_a_worker_it_knows_is_kept() {
+    let world = World::new().await;
+    world.trainer.behave(&Behaviour { hold_in: Some(1), hold_at: 3, ..Behaviour::default() });
+    let agent = world.agent();
+    world.coordinator.say(start(&world, 1, 1..=2)).await;
+    world.holds(1, 1).await;
+    world
+        .coordinator
+        .refuse(Some(tonic::Status::failed_precondition("version 9 and this one do not understand each other")));
+    world.coordinator.disconnect().await;
+    let error = agent.task.await.expect("no panic").expect_err("it is refused").to_string();
+    assert!(error.contains("do not understand each other"), "{error}");
+    world.coordinator.refuse(None);
+    let agent = world.agent();
+    assert_eq!(story(&world.coordinator.ended(attempt(1)).await), ["started", "step 3 of 1", "stopped"]);
+    agent.stop().await.expect("it ends in good order");
+}

@@ -117,7 +117,7 @@ async fn a_stop_at_once_leaves_a_checkpoint() {
     holds(&world, 1, 1).await;
     world.coordinator.say(CoordinatorMessage::Stop { attempt: attempt(1), now: true }).await;
     let events = world.coordinator.ended(attempt(1)).await;
-    assert_eq!(story(&events), ["started", "step 3 of 1", "stopped"]);
+    assert_eq!(story(&events), ["started", "step 3 of 1", "handed back"]);
     goes_on_from(&world, steps(&events)[0]).await;
     agent.stop().await.expect("it ends in good order");
 }
@@ -131,7 +131,7 @@ async fn an_agent_that_ends_leaves_a_checkpoint() {
     holds(&world, 1, 1).await;
     agent.stop().await.expect("it ends in good order");
     let events = world.coordinator.ended(attempt(1)).await;
-    assert_eq!(story(&events), ["started", "step 3 of 1", "stopped"]);
+    assert_eq!(story(&events), ["started", "step 3 of 1", "handed back"]);
     let agent = world.agent();
     world.coordinator.registered(2).await;
     goes_on_from(&world, steps(&events)[0]).await;
@@ -147,7 +147,7 @@ async fn a_step_of_a_later_epoch_waits_for_the_epochs_before_it() {
     holds(&world, 1, 2).await;
     world.coordinator.say(CoordinatorMessage::Stop { attempt: attempt(1), now: true }).await;
     let events = world.coordinator.ended(attempt(1)).await;
-    assert_eq!(story(&events), ["started", "3 points of 1", "committed 1", "step 3 of 2", "stopped"]);
+    assert_eq!(story(&events), ["started", "3 points of 1", "committed 1", "step 3 of 2", "handed back"]);
     agent.stop().await.expect("it ends in good order");
 }
 

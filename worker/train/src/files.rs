@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ceteris_shared::crash;
 use memmap2::{Mmap, MmapOptions};
 
 /// Why a file could not be read or written.
@@ -77,7 +78,9 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<(), Error> {
         // The first error is the one to tell; a leftover is swept with its folder.
         let _ = fs::remove_file(&aside);
         Error::Io { file: file.to_owned(), action: "cannot be written", source }
-    })
+    })?;
+    crash::here(crash::Point::FileWritten);
+    Ok(())
 }
 
 /// Forces a folder's entries to disk.

@@ -75,8 +75,13 @@ pub fn run(bench: &Bench) -> Result<Report> {
     }
     let labels: Vec<&str> = std::iter::once(PYTORCH).chain(ROWS.iter().map(|row| row.label)).collect();
 
-    let mut report =
-        Report { name: "ablation", file: "ablation", about: ABOUT, machine: machine::facts(), ..Report::default() };
+    let mut report = Report {
+        name: "bench ablation",
+        file: "ablation",
+        about: ABOUT,
+        machine: machine::facts(),
+        ..Report::default()
+    };
     let mut peaks = Vec::new();
     for (launch, label) in launches.iter().zip(&labels) {
         let once = launch.clone().once(3)?;

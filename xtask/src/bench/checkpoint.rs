@@ -27,8 +27,13 @@ const NORMS: f64 = 1e-2;
 
 /// Runs the benchmark.
 pub fn run(bench: &Bench) -> Result<Report> {
-    let mut report =
-        Report { name: "checkpoint", file: "checkpoint", about: ABOUT, machine: machine::facts(), ..Report::default() };
+    let mut report = Report {
+        name: "bench checkpoint",
+        file: "checkpoint",
+        about: ABOUT,
+        machine: machine::facts(),
+        ..Report::default()
+    };
     write(bench, &mut report)?;
     load(bench, &mut report)?;
     Ok(report)

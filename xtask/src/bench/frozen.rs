@@ -75,7 +75,7 @@ pub fn sweep(bench: &Bench) -> Result<Report> {
     let peer = peer(bench, &material, ours.ready(), "head", first)?.start()?;
 
     let mut report = Report {
-        name: "frozen-sweep",
+        name: "bench frozen-sweep",
         file: "frozen-sweep",
         about: ABOUT_SWEEP,
         machine: machine::facts(),
@@ -142,7 +142,7 @@ pub fn partial(bench: &Bench) -> Result<Report> {
     let peer = peer(bench, &material, ours.ready(), "denseblock4", LR)?.flag("--warm-up", "1").start()?;
 
     let mut report = Report {
-        name: "partial",
+        name: "bench partial",
         file: "partial",
         about: ABOUT_PARTIAL,
         machine: machine::facts(),

@@ -76,7 +76,7 @@ pub fn run(bench: &Bench, data: &Path) -> Result<Report> {
     let plan =
         if bench.quick { Plan { batch: 4, rounds: 2, units: 2 } } else { Plan { batch: 64, rounds: 5, units: 10 } };
     let mut report =
-        Report { name: "gpu", file: "gpu-results", about: ABOUT, machine: machine::facts(), ..Report::default() };
+        Report { name: "bench gpu", file: "gpu-results", about: ABOUT, machine: machine::facts(), ..Report::default() };
     for (heading, subject, groups) in
         [("Training", "train-step", &TRAINING[..]), ("Feature extraction", "features", &FEATURES[..])]
     {

@@ -34,7 +34,7 @@ const GREY_LEVELS: f64 = 2.0;
 /// Runs the benchmark.
 pub fn run(bench: &Bench) -> Result<Report> {
     let mut report =
-        Report { name: "input", file: "input", about: ABOUT, machine: machine::facts(), ..Report::default() };
+        Report { name: "bench input", file: "input", about: ABOUT, machine: machine::facts(), ..Report::default() };
     read(bench, &mut report)?;
     import(bench, &mut report)?;
     Ok(report)

@@ -28,7 +28,7 @@ pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
     let program = programs::example(workspace, "ceteris-coordinator", "bench_metrics")?;
     let python = setup::mlflow::ensure(workspace)?;
     let mut report =
-        Report { name: "metrics", file: "metrics", about: ABOUT, machine: machine::facts(), ..Report::default() };
+        Report { name: "bench metrics", file: "metrics", about: ABOUT, machine: machine::facts(), ..Report::default() };
     // A round of ours is so many events of each worker; one of the peer so many batches.
     let (rounds, events, batches) = if quick { (2, 8, 2) } else { (7, 24, 10) };
     let work = workspace.root.join(".ceteris/bench/metrics");

@@ -113,6 +113,7 @@ mod report;
 mod rounds;
 mod scheduler;
 mod simulation;
+pub mod soak;
 mod spread;
 mod statistics;
 mod text;
@@ -121,7 +122,7 @@ mod train_step;
 use std::{
     env,
     ffi::{OsStr, OsString},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Result, bail};
@@ -277,15 +278,24 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         (Name::Input, None) => input::run(&bench()?)?,
         (Name::Checkpoint, None) => checkpoint::run(&bench()?)?,
     };
-    let output = options.output.clone().unwrap_or_else(|| workspace.root.join("docs/benchmarks"));
     if options.quick && options.output.is_none() {
         eprintln!("--quick: no page is written");
     } else {
-        report.write(&output)?;
+        report.write(&pages(workspace, options.output.as_deref()))?;
     }
+    Ok(concludes(&report) || !options.check)
+}
+
+/// Where pages are written.
+fn pages(workspace: &Workspace, told: Option<&Path>) -> PathBuf {
+    told.map_or_else(|| workspace.root.join("docs/benchmarks"), Path::to_owned)
+}
+
+/// Shows the figures; whether none falls short.
+fn concludes(report: &Report) -> bool {
     let failed = report.checks.failed();
-    print!("{}", conclusion(&report, failed));
-    Ok(!options.check || failed == 0)
+    print!("{}", conclusion(report, failed));
+    failed == 0
 }
 
 /// What is printed at the very end.
@@ -303,7 +313,7 @@ fn conclusion(report: &Report, failed: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, process::Command};
+    use std::process::Command;
 
     use super::*;
     use crate::command;

@@ -30,7 +30,7 @@ const CASES: [(&str, &str, u32, u32, f64); 3] = [
 pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
     let program = programs::example(workspace, "ceteris-shared", "bench_plan")?;
     let mut report =
-        Report { name: "plan", file: "plan", about: ABOUT, machine: machine::facts(), ..Report::default() };
+        Report { name: "bench plan", file: "plan", about: ABOUT, machine: machine::facts(), ..Report::default() };
     let (rounds, epochs) = if quick { (1, 2) } else { (5, 100) };
     let mut measured = vec![Vec::new(); CASES.len()];
     let mut rows = Vec::new();

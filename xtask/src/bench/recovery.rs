@@ -43,7 +43,7 @@ pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
     let (hand_overs, stale, starts) = if quick { (4, 40, 3) } else { (HAND_OVERS, STALE, STARTS) };
     let measure = |subject: &str, times: u32| lines(&driver, &ceteris, subject, times, server.url());
     let mut report = Report {
-        name: "recovery",
+        name: "bench recovery",
         file: "recovery",
         about: ABOUT,
         machine: machine::facts(),

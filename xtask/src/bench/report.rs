@@ -19,7 +19,7 @@ pub struct Table {
 /// Everything that a benchmark found out.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// The name of the benchmark.
+    /// What is said after `cargo xtask`.
     pub name: &'static str,
     /// The name of its files, without what follows the dot.
     pub file: &'static str,
@@ -57,7 +57,7 @@ impl Report {
         let notes: String = self.notes.iter().map(|note| format!("- {note}\n")).collect();
         let notes = if notes.is_empty() { notes } else { format!("\n## Notes\n\n{notes}") };
         format!(
-            "# `cargo xtask bench {name}`\n\n{about}\n\nEvery value is the median, with the smallest and the largest \
+            "# `cargo xtask {name}`\n\n{about}\n\nEvery value is the median, with the smallest and the largest \
              in brackets. Raw rows: [`{file}.jsonl`]({file}.jsonl).\n\n{machine}{tables}{notes}{figures}",
             name = self.name,
             file = self.file,
@@ -98,7 +98,7 @@ mod tests {
 
     fn example() -> Report {
         let mut report = Report {
-            name: "train-step",
+            name: "bench train-step",
             file: "train-step",
             about: "Training steps of DenseNet121.",
             machine: vec![("processor", "one with 2 cores".to_owned()), ("date", "2026-01-02".to_owned())],

@@ -37,8 +37,13 @@ pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
     let core = programs::example(workspace, "ceteris-scheduler", "bench_scheduler")?;
     let dispatch = programs::example(workspace, "ceteris-coordinator", "bench_dispatch")?;
     let hyperqueue = setup::hyperqueue::ensure(workspace)?;
-    let mut report =
-        Report { name: "scheduler", file: "scheduler", about: ABOUT, machine: machine::facts(), ..Report::default() };
+    let mut report = Report {
+        name: "bench scheduler",
+        file: "scheduler",
+        about: ABOUT,
+        machine: machine::facts(),
+        ..Report::default()
+    };
     let mut rows = deciding(&core, quick, &mut report)?;
     rows.extend(dispatching(&dispatch, &hyperqueue, workspace, quick, &mut report)?);
     report.keep(&rows);

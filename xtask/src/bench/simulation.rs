@@ -57,8 +57,13 @@ pub fn run(workspace: &Workspace, quick: bool, threads: u32) -> Result<Report> {
         columns.iter().map(cell).collect()
     };
     let rows = parts.iter().chain([total]).map(cells).collect::<Result<_>>()?;
-    let mut report =
-        Report { name: "simulation", file: "simulation", about: ABOUT, machine: machine::facts(), ..Report::default() };
+    let mut report = Report {
+        name: "bench simulation",
+        file: "simulation",
+        about: ABOUT,
+        machine: machine::facts(),
+        ..Report::default()
+    };
     report.tables.push(Table { heading: format!("{seeds} seeds, a thousand a row, and all of them"), head, rows });
     for (what, name, limit) in [
         ("rules broken", "violations", 0.0),

@@ -35,8 +35,13 @@ pub fn run(workspace: &Workspace, quick: bool) -> Result<Report> {
     let rows: Vec<Value> =
         text.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("not JSON lines")?;
     ensure!(!rows.is_empty(), "{} printed nothing", program.display());
-    let mut report =
-        Report { name: "statistics", file: "statistics", about: ABOUT, machine: machine::facts(), ..Report::default() };
+    let mut report = Report {
+        name: "bench statistics",
+        file: "statistics",
+        about: ABOUT,
+        machine: machine::facts(),
+        ..Report::default()
+    };
     let head = vec![
         "what varies",
         "score",

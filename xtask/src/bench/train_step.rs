@@ -48,8 +48,13 @@ pub fn run(bench: &Bench) -> Result<Report> {
     } else {
         Plan { size: 224, batches: vec![8, 16, 32], rounds: 7 }
     };
-    let mut report =
-        Report { name: "train-step", file: "train-step", about: ABOUT, machine: machine::facts(), ..Report::default() };
+    let mut report = Report {
+        name: "bench train-step",
+        file: "train-step",
+        about: ABOUT,
+        machine: machine::facts(),
+        ..Report::default()
+    };
     losses::compare(bench, &mut report)?;
     let mut speed = Table {
         heading: "Speed".to_owned(),

@@ -17,8 +17,8 @@ use ceteris_shared::{
 };
 
 use crate::{
-    Ahead, AttemptEnd, Change, CommittedEpoch, Effect, Event, Message, Outcome, Rejection, Report, Reused, Start,
-    State, StopReason, Submission, Timestamp, Why,
+    Ahead, AttemptEnd, Change, CommittedEpoch, Effect, Event, Message, Outcome, Rejection, Report, Reused,
+    SavedExperiment, SavedSegment, Scheduler, Snapshot, Start, State, StopReason, Submission, Timestamp, Why,
 };
 use uuid::Uuid;
 
@@ -118,6 +118,64 @@ fn an_agent_that_restarted_is_believed_before_its_lease_ends_and_its_replay_coun
     f.advance(f.config.replay);
     let next = f.last_start(0);
     assert_eq!((next.attempt.number, next.start), (2, Start::Checkpoint(manifest(attempt, 1))));
+}
+
+#[test]
+fn a_worker_that_still_tells_what_became_of_its_attempts_is_waited_for() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 2, &[]);
+    let [one, two] = [0, 2].map(|index| Attempt { segment: f.segment(index), number: 1 });
+    f.disconnect(0, 0);
+    f.connect(0, 1, 2, &[]);
+    let almost = f.config.replay - Duration::from_millis(1);
+    for epoch in 1..=2 {
+        f.advance(almost);
+        f.commit(0, one, epoch);
+        assert_eq!(f.rejections(), []);
+    }
+    f.advance(almost);
+    f.commit(0, two, 1);
+    assert_eq!(f.rejections(), [], "it had not come to this one yet");
+    f.advance(f.config.replay);
+    f.commit(0, two, 2);
+    assert_eq!(f.rejections(), [Rejection::StaleAttempt { attempt: two, current: 2 }], "what is not told of is lost");
+}
+
+#[test]
+fn a_coordinator_that_was_held_up_gives_everyone_a_lease_to_be_heard_of_in() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 1, &[]);
+    let attempt = f.started(0);
+    f.now = f.now.after(10 * LEASE);
+    f.handle(Event::HeldUp);
+    f.advance(Duration::ZERO);
+    assert_eq!(f.started(0), attempt);
+    f.advance(LEASE);
+    assert_ne!(f.scheduler.held_by(f.worker(0)).next(), Some(attempt));
+}
+
+#[test]
+fn a_clock_that_was_ahead_holds_nothing_up() {
+    let mut f = Fixture::submitted();
+    let ahead = f.now.after(Duration::from_secs(7200));
+    let saved = |index: usize| SavedSegment {
+        state: if index % 2 == 0 && index < 4 { State::Queued { not_before: ahead } } else { f.state(index) },
+        attempts: 0,
+        failures: 0,
+        losses: 0,
+        committed: vec![],
+        replays: 0,
+        step: None,
+        environment: None,
+        last_end: None,
+    };
+    let segments = (0..submission(0).plan.segments.len()).map(saved).collect();
+    let experiment =
+        SavedExperiment { submission: submission(0), cancelled: false, paused: false, environment: None, segments };
+    let snapshot = Snapshot { experiments: vec![experiment], ..Snapshot::default() };
+    f.scheduler = Scheduler::restore(f.config, f.now, snapshot).expect("it is whole");
+    f.connect(0, 0, 1, &[]);
+    assert_eq!(f.started(0).segment, f.segment(0), "nothing failed, so nothing waits");
 }
 
 #[test]

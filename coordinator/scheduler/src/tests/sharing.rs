@@ -145,6 +145,43 @@ fn a_worker_on_which_everything_fails_is_set_aside_for_ever_longer() {
 }
 
 #[test]
+fn what_a_worker_loses_at_once_is_one_failure() {
+    let mut f = Fixture::submitted();
+    f.config.max_worker_failures = 2;
+    f.scheduler.config = f.config;
+    f.connect(0, 0, 2, &[]);
+    assert_eq!(f.scheduler.held_by(f.worker(0)).count(), 2);
+    f.connect(1, 1, 1, &[]);
+    let restarted = |f: &mut Fixture, session| {
+        f.disconnect(0, session);
+        f.connect(0, session + 10, 2, &[]);
+        f.advance(f.config.replay);
+    };
+    restarted(&mut f, 0);
+    assert_eq!(
+        f.scheduler.set_aside_until(f.worker(0)),
+        None,
+        "a restart is one failure, however many slots there are"
+    );
+    assert!(f.scheduler.held_by(f.worker(0)).next().is_some(), "it is given work again");
+    restarted(&mut f, 10);
+    assert!(f.scheduler.set_aside_until(f.worker(0)).is_some(), "two in a row are two");
+}
+
+#[test]
+fn one_that_was_told_to_stop_and_took_long_is_no_failure() {
+    let mut f = Fixture::submitted();
+    f.config.max_worker_failures = 1;
+    f.scheduler.config = f.config;
+    f.connect(0, 0, 1, &[]);
+    f.connect(1, 1, 1, &[]);
+    f.handle(Event::CancelExperiment(submission(0).experiment));
+    f.advance(f.config.lease);
+    assert_eq!(f.scheduler.held_by(f.worker(0)).count(), 0);
+    assert_eq!(f.scheduler.set_aside_until(f.worker(0)), None);
+}
+
+#[test]
 fn the_only_worker_is_not_set_aside() {
     let mut f = Fixture::submitted();
     f.connect(0, 0, 1, &[]);

@@ -17,6 +17,7 @@ use std::{borrow::Cow, collections::HashMap, time::Duration};
 use async_trait::async_trait;
 use ceteris_scheduler::Snapshot;
 use ceteris_shared::{
+    crash,
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, SegmentId, WorkerId},
     lineage::LineageKey,
@@ -26,8 +27,8 @@ use sqlx::{PgPool, Postgres as Driver, Transaction, postgres::PgPoolOptions};
 use tokio::time::timeout;
 
 use super::{
-    Change, DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, References, RunRef, SegmentRecord,
-    SeriesPoint, SeriesQuery, Store, TrainedEpoch, WeightsRecord, WorkerRecord, fault::Fault,
+    Change, DatasetRecord, Error, ExperimentRecord, ExperimentSummary, LogBatch, Observation, Observed, References,
+    RunRef, SegmentRecord, SeriesPoint, SeriesQuery, Store, TrainedEpoch, WeightsRecord, WorkerRecord, fault::Fault,
 };
 use leadership::Reign;
 
@@ -36,14 +37,24 @@ pub use server::{Server, ServerError};
 
 /// Connections that read and write, besides the one that leads.
 const CONNECTIONS: u32 = 10;
+/// Connections of the driver's own: what it decides does not wait behind what workers measured and what people read.
+const DECIDING: u32 = 2;
 /// How long a call may wait for one of them, and a new one for the server.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long what was decided may take to be committed before this process gives up, so that another one can lead: the
+/// connection that it leads on may be well while the one that it writes on is dead. A submission of 100,000 segments takes
+/// some seconds.
+const COMMIT: Duration = Duration::from_secs(60);
+/// How long a connection that nobody uses is kept. What lies between may forget one that is silent for minutes.
+const UNUSED: Duration = Duration::from_secs(60);
 
 /// An open database, which this process leads on. Dropping it lets another coordinator lead.
 #[derive(Debug)]
 pub struct Postgres {
     server: Server,
     pool: PgPool,
+    /// For the driver alone.
+    deciding: PgPool,
     reign: Reign,
 }
 
@@ -51,22 +62,30 @@ impl Postgres {
     /// Opens a database that this process leads on, and brings its tables up to date.
     async fn open(server: Server, instance: &str, reign: Reign) -> Result<Self, Error> {
         // A connection that died means a server that went away, and that this process leads no more: none is tried out first.
-        let options = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(PATIENCE)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false);
-        let pool = options.connect_with(server.options(instance)).await;
-        let pool = pool.map_err(|error| server::sql(server.place(), &error))?;
+        let connect = async |connections| {
+            let options = PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(PATIENCE)
+                .idle_timeout(UNUSED)
+                .max_lifetime(None)
+                .test_before_acquire(false);
+            let pool = options.connect_with(server.options(instance)).await;
+            pool.map_err(|error| server::sql(server.place(), &error))
+        };
+        let (pool, deciding) = (connect(CONNECTIONS).await?, connect(DECIDING).await?);
         let migrated = sqlx::migrate!("migrations/postgres").run(&pool).await;
         migrated.map_err(|error| server::migrating(server.place(), error))?;
-        Ok(Self { server, pool, reign })
+        crash::here(crash::Point::DatabaseMigrated);
+        Ok(Self { server, pool, deciding, reign })
     }
 
     /// A transaction that only whoever leads can begin.
     async fn writing(&self) -> Result<Transaction<'static, Driver>, Fault> {
-        let mut transaction = self.pool.begin().await?;
+        self.writing_in(&self.pool).await
+    }
+
+    async fn writing_in(&self, pool: &PgPool) -> Result<Transaction<'static, Driver>, Fault> {
+        let mut transaction = pool.begin().await?;
         self.reign.fence(&mut transaction).await?;
         Ok(transaction)
     }
@@ -74,6 +93,18 @@ impl Postgres {
     /// A transaction that sees one state of the database.
     async fn reading(&self) -> Result<Transaction<'static, Driver>, Fault> {
         Ok(self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+    }
+
+    async fn observe(
+        &self,
+        worker: WorkerId,
+        sequence: u64,
+        attempt: Attempt,
+        what: Observation,
+    ) -> Result<bool, Error> {
+        let observed = [Observed { sequence, attempt, what }];
+        let known = self.write_observed(worker, &observed).await.map_err(|fault| self.named(fault))?;
+        Ok(known.first().copied().unwrap_or_default())
     }
 
     fn named(&self, fault: Fault) -> Error {
@@ -93,7 +124,9 @@ fn text(text: &str) -> Cow<'_, str> {
 #[async_trait]
 impl Store for Postgres {
     async fn commit(&self, changes: &[Change]) -> Result<(), Error> {
-        self.write_changes(changes).await.map_err(|fault| self.named(fault))
+        let committed = timeout(COMMIT, self.write_changes(changes)).await;
+        let late = |_| Err(Fault::Sql(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
+        committed.unwrap_or_else(late).map_err(|fault| self.named(fault))
     }
 
     async fn snapshot(&self) -> Result<Snapshot, Error> {
@@ -119,7 +152,7 @@ impl Store for Postgres {
         attempt: Attempt,
         points: &[MetricPoint],
     ) -> Result<bool, Error> {
-        self.write_metrics(worker, sequence, attempt, points).await.map_err(|fault| self.named(fault))
+        self.observe(worker, sequence, attempt, Observation::Metrics(points.to_vec())).await
     }
 
     async fn append_log(
@@ -129,7 +162,22 @@ impl Store for Postgres {
         attempt: Attempt,
         lines: &[String],
     ) -> Result<bool, Error> {
-        self.write_log(worker, sequence, attempt, lines).await.map_err(|fault| self.named(fault))
+        self.observe(worker, sequence, attempt, Observation::Log(lines.to_vec())).await
+    }
+
+    async fn append(&self, worker: WorkerId, observed: Vec<Observed>) -> Result<Vec<bool>, Error> {
+        match self.write_observed(worker, &observed).await {
+            Ok(known) => Ok(known),
+            Err(fault) if observed.len() <= 1 => Err(self.named(fault)),
+            // What cannot be stored must not take others with it.
+            Err(_) => {
+                let mut known = Vec::with_capacity(observed.len());
+                for alone in observed.chunks(1) {
+                    known.extend(self.write_observed(worker, alone).await.map_err(|fault| self.named(fault))?);
+                }
+                Ok(known)
+            }
+        }
     }
 
     async fn register_dataset(&self, dataset: &DatasetRecord) -> Result<DatasetRecord, Error> {
@@ -194,7 +242,7 @@ impl Store for Postgres {
 
     async fn close(&self) {
         // Writers end before the lock is given back. One that waits for a server which is gone is not waited for.
-        let _ = timeout(PATIENCE, self.pool.close()).await;
+        let _ = timeout(PATIENCE, async { tokio::join!(self.pool.close(), self.deciding.close()) }).await;
         self.reign.end().await;
     }
 }

@@ -100,7 +100,7 @@ impl Postgres {
     }
 
     pub(super) async fn read_sequence(&self, worker: WorkerId) -> Result<u64, Fault> {
-        let row = query(select::SEQUENCE).bind(worker.to_string()).fetch_optional(&self.pool).await?;
+        let row = query(select::SEQUENCE).bind(worker.to_string()).fetch_optional(&self.deciding).await?;
         row.map_or(Ok(0), |row| row.number("sequence"))
     }
 

@@ -1,15 +1,14 @@
 //! What changes the database. Every function here is one transaction, and begins with the fence.
 
+use std::collections::HashMap;
+
 use ceteris_scheduler::{Change as Decision, Drain, Sharing, Timestamp};
-use ceteris_shared::{
-    ids::{Attempt, ExperimentId, SegmentId, WorkerId},
-    trainer::MetricPoint,
-};
+use ceteris_shared::ids::{Attempt, ExperimentId, SegmentId, WorkerId};
 use sqlx::{PgConnection, query, query_scalar};
 
 use super::{Fault, Postgres, bulk, leadership::LOCKS, text};
 use crate::store::{
-    Change, DatasetRecord, ExperimentRecord, WeightsRecord, What, WorkerRecord,
+    Change, DatasetRecord, ExperimentRecord, Observation, Observed, WeightsRecord, What, WorkerRecord,
     codec::{dataset_of, end_columns, int, json, state_columns, weights_of},
     lookup::refuse_other,
     scored_text,
@@ -21,7 +20,7 @@ const LOGS: i32 = 2;
 
 impl Postgres {
     pub(super) async fn write_changes(&self, changes: &[Change]) -> Result<(), Fault> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.writing_in(&self.deciding).await?;
         let (mut added, mut reused) = (false, false);
         for change in changes {
             match change {
@@ -42,44 +41,26 @@ impl Postgres {
         Ok(transaction.commit().await?)
     }
 
-    pub(super) async fn write_metrics(
-        &self,
-        worker: WorkerId,
-        sequence: u64,
-        attempt: Attempt,
-        points: &[MetricPoint],
-    ) -> Result<bool, Fault> {
+    /// Events of one worker, all or none.
+    pub(super) async fn write_observed(&self, worker: WorkerId, observed: &[Observed]) -> Result<Vec<bool>, Fault> {
+        let Some(last) = observed.iter().map(|observed| observed.sequence).max() else { return Ok(Vec::new()) };
         let mut transaction = self.writing().await?;
-        write_sequence(&mut transaction, worker, sequence).await?;
-        let row = attempt_row(&mut transaction, worker, attempt).await?;
-        if let Some(row) = row {
-            bulk::add_metrics(&mut transaction, row, points).await?;
+        write_sequence(&mut transaction, worker, last).await?;
+        let (mut rows, mut known) = (HashMap::new(), Vec::with_capacity(observed.len()));
+        for Observed { sequence, attempt, what } in observed {
+            let row = match rows.get(attempt) {
+                Some(row) => *row,
+                None => *rows.entry(*attempt).or_insert(attempt_row(&mut transaction, worker, *attempt).await?),
+            };
+            known.push(row.is_some());
+            match (row, what) {
+                (None, _) => {}
+                (Some(row), Observation::Metrics(points)) => bulk::add_metrics(&mut transaction, row, points).await?,
+                (Some(row), Observation::Log(lines)) => write_lines(&mut transaction, row, *sequence, lines).await?,
+            }
         }
         transaction.commit().await?;
-        Ok(row.is_some())
-    }
-
-    pub(super) async fn write_log(
-        &self,
-        worker: WorkerId,
-        sequence: u64,
-        attempt: Attempt,
-        lines: &[String],
-    ) -> Result<bool, Fault> {
-        let mut transaction = self.writing().await?;
-        write_sequence(&mut transaction, worker, sequence).await?;
-        let row = attempt_row(&mut transaction, worker, attempt).await?;
-        if let Some(row) = row {
-            query("SELECT pg_advisory_xact_lock($1, $2)").bind(LOCKS).bind(LOGS).execute(&mut *transaction).await?;
-            query("INSERT INTO logs (attempt, sequence, lines) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
-                .bind(row)
-                .bind(int(sequence))
-                .bind(json(&lines)?)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        transaction.commit().await?;
-        Ok(row.is_some())
+        Ok(known)
     }
 
     pub(super) async fn write_dataset(&self, dataset: &DatasetRecord) -> Result<DatasetRecord, Fault> {
@@ -178,6 +159,17 @@ async fn write_sequence(to: &mut PgConnection, worker: WorkerId, sequence: u64) 
 }
 
 /// The row of an attempt, if it is the worker's.
+async fn write_lines(to: &mut PgConnection, attempt: i64, sequence: u64, lines: &[String]) -> Result<(), Fault> {
+    query("SELECT pg_advisory_xact_lock($1, $2)").bind(LOCKS).bind(LOGS).execute(&mut *to).await?;
+    query("INSERT INTO logs (attempt, sequence, lines) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+        .bind(attempt)
+        .bind(int(sequence))
+        .bind(json(&lines)?)
+        .execute(to)
+        .await?;
+    Ok(())
+}
+
 async fn attempt_row(to: &mut PgConnection, worker: WorkerId, attempt: Attempt) -> Result<Option<i64>, Fault> {
     let row = query_scalar("SELECT id FROM attempts WHERE segment = $1 AND number = $2 AND worker = $3")
         .bind(attempt.segment.to_string())

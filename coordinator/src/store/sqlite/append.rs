@@ -34,9 +34,9 @@ const TRANSACTION_BYTES: usize = 512 << 10;
 const WAITING_BYTES: u32 = 32 << 20;
 /// Batches that wait, each of another worker.
 const WAITING_BATCHES: usize = 1024;
-/// Rows of one INSERT, the most first: four values each, far below SQLite's limit of 32,766. The statements are few so
-/// that each is compiled once.
-const ROWS: [usize; 3] = [512, 64, 8];
+/// Rows of one INSERT, the most first: four values each, below SQLite's limit of 32,766. The statements are few so that
+/// each is compiled once, and the largest is large, since each goes to another thread and back.
+const ROWS: [usize; 4] = [4096, 512, 64, 8];
 
 static INSERTS: LazyLock<[String; ROWS.len()]> = LazyLock::new(|| {
     ROWS.map(|rows| {

@@ -15,6 +15,7 @@ use std::{
 };
 
 use ceteris_scheduler::Timestamp;
+use ceteris_shared::crash;
 use sqlx::{Connection as _, SqliteConnection, migrate::Migrator, query, query_scalar, sqlite::SqliteConnectOptions};
 
 pub use restore::{Lost, Replaced, Restored, restore};
@@ -37,6 +38,8 @@ pub enum Error {
     Missing { place: PathBuf },
     #[error("{} exists", place.display())]
     Exists { place: PathBuf },
+    #[error("{} is a coordinator's database, and a backup does not take its place; give the backup a name of its own", place.display())]
+    InUse { place: PathBuf },
     #[error("{} is no database of a coordinator: {what}", place.display())]
     Foreign { place: PathBuf, what: String },
     #[error("{} is no backup that `ceteris backup` made: {what}", place.display())]
@@ -84,6 +87,10 @@ pub async fn backup(database: &Path, to: &Path, replace: bool) -> Result<Backup,
     if !replace && to.exists() {
         return Err(Error::Exists { place: to.to_owned() });
     }
+    // Whatever is to be replaced: a coordinator would go on with a file that has no name any more.
+    if is_in_use(to) {
+        return Err(Error::InUse { place: to.to_owned() });
+    }
     let aside = beside(to, ".partial");
     let written = copy_state(database, &aside).await;
     if written.is_err() {
@@ -91,8 +98,16 @@ pub async fn backup(database: &Path, to: &Path, replace: bool) -> Result<Backup,
         let _ = fs::remove_file(&aside);
     }
     let backup = written?;
+    crash::here(crash::Point::BackupCopied);
     rename(&aside, to)?;
+    crash::here(crash::Point::BackupNamed);
     Ok(backup)
+}
+
+/// Whether a file is, or was when its coordinator was killed, a coordinator's database: those have a log and a lock.
+fn is_in_use(place: &Path) -> bool {
+    let with = |ending| beside(&place.canonicalize().unwrap_or_else(|_| place.to_owned()), ending).exists();
+    place.exists() && (with("-wal") || with(".lock"))
 }
 
 async fn copy_state(database: &Path, to: &Path) -> Result<Backup, Error> {

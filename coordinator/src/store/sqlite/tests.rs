@@ -216,7 +216,7 @@ async fn the_log_stays_bounded_while_workers_send_and_readers_never_pause() {
     };
     let line = "x".repeat(40_000);
     let sending = workers.iter().map(async |&(worker, attempt)| {
-        for sequence in 1..=400 {
+        for sequence in 1..=800 {
             let log = Observed { sequence: 2 * sequence, attempt, what: Observation::Log(vec![line.clone()]) };
             store.append(worker, vec![losses(attempt, 2 * sequence - 1, &[0.5; 50]), log]).await.expect("it is stored");
         }
@@ -228,7 +228,7 @@ async fn the_log_stays_bounded_while_workers_send_and_readers_never_pause() {
     }
     let longest = watch.await.expect("it watches");
     let database = fs::metadata(&place).expect("it is there").len();
-    assert!(database > 3 * writer::LONG, "the database has {database} bytes");
+    assert!(database > 7 * writer::LONG, "the database has {database} bytes");
     // Where readers that a loaded machine holds up keep the log from being folded back, it is tried again after as much again.
-    assert!(longest < 3 * writer::LONG, "the log had {longest} bytes beside a database of {database}");
+    assert!(longest < 5 * writer::LONG, "the log had {longest} bytes beside a database of {database}");
 }

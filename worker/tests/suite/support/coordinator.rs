@@ -93,9 +93,10 @@ impl Coordinator {
 
     /// All events of an attempt that has ended.
     pub async fn ended(&self, attempt: Attempt) -> Vec<Event> {
-        use ceteris_proto::fleet::EventKind::{Damaged, Failed, Finished, Stopped};
+        use ceteris_proto::fleet::EventKind::{Damaged, Failed, Finished, HandedBack, Stopped};
         let ends = |event: &Event| {
-            event.attempt == attempt && matches!(event.kind, Finished | Stopped | Failed { .. } | Damaged { .. })
+            let is_end = matches!(event.kind, Finished | Stopped | HandedBack | Failed { .. } | Damaged { .. });
+            event.attempt == attempt && is_end
         };
         let mut events = self.event("an attempt's end", ends).await;
         events.retain(|event| event.attempt == attempt);

@@ -15,6 +15,7 @@ use std::{
 
 use ceteris_shared::{
     architecture::Part,
+    crash,
     ids::{Attempt, Epoch},
     lineage::LineageKey,
     predictions::Predictions,
@@ -183,7 +184,9 @@ impl Files<'_> {
     }
 
     fn sync(&self, folder: &Path) -> Result<(), files::Error> {
-        files::sync_folder(folder).and_then(|()| files::sync_folder(self.directory))
+        files::sync_folder(folder).and_then(|()| files::sync_folder(self.directory))?;
+        crash::here(crash::Point::CheckpointWritten);
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 
@@ -11,6 +12,10 @@ def main():
     parser.add_argument("--slots", type=int, default=1000, help="tasks that run at once")
     arguments = parser.parse_args()
 
+    # Its server says what it likes on stdout; what we say goes where stdout was.
+    lines = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
     import hyperqueue
     from hyperqueue import Job, LocalCluster
     from hyperqueue.cluster import WorkerConfig
@@ -19,7 +24,7 @@ def main():
         cluster.start_worker(WorkerConfig(cores=arguments.slots))
         client = cluster.client()
         version = getattr(hyperqueue, "__version__", "")
-        print(json.dumps({"ready": True, "program": f"HyperQueue {version}".strip()}), flush=True)
+        print(json.dumps({"ready": True, "program": f"HyperQueue {version}".strip()}), file=lines, flush=True)
         for line in sys.stdin:
             count = int(line.split()[1])
             began = time.perf_counter()
@@ -29,7 +34,7 @@ def main():
             submitted = client.submit(job)
             client.wait_for_jobs([submitted])
             seconds = time.perf_counter() - began
-            print(json.dumps({"seconds": seconds, "images": count}), flush=True)
+            print(json.dumps({"seconds": seconds, "images": count}), file=lines, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ceteris_shared::{digest::Digest, ids::ExperimentId};
-use sqlx::{query, query_scalar};
+use ceteris_shared::{crash, digest::Digest, ids::ExperimentId};
+use sqlx::{Connection as _, SqliteConnection, query, query_scalar, sqlite::SqliteConnectOptions};
 
 use super::{
     super::{lock, writer::beside},
@@ -66,13 +66,28 @@ pub async fn restore(backup: &Path, database: &Path, replace: bool) -> Result<Re
         let _ = fs::remove_file(&aside);
         return Err(error);
     }
+    if there && let Err(error) = fold_log_back(database).await {
+        // A damaged database is what one restores.
+        tracing::debug!(%error, "the log of the database that is replaced stays beside it");
+    }
     let kept = if there { Some(keep(database)?) } else { None };
     // A log belongs to the database that wrote it, and would be folded into this one.
     for ending in ["-wal", "-shm"] {
         remove(&beside(database, ending))?;
     }
+    crash::here(crash::Point::LogOfReplacedRemoved);
     rename(&aside, database)?;
+    crash::here(crash::Point::RestoreNamed);
     Ok(Restored { backup: found, replaced: kept.map(|kept| Replaced { kept, lost }) })
+}
+
+/// Takes what is in a database's log into the database, so that nothing is lost to it when the log is removed and this
+/// process dies before the backup has its name.
+async fn fold_log_back(database: &Path) -> Result<(), sqlx::Error> {
+    let options = SqliteConnectOptions::new().filename(database);
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
+    connection.close().await
 }
 
 /// Gives a database and its log a second name.

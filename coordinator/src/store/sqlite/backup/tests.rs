@@ -47,6 +47,20 @@ async fn a_backup_of_a_database_in_use_is_restored_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_backup_never_takes_the_place_of_a_database_that_is_used() {
+    let (folder, place, store) = database().await;
+    let other = folder.path().join("other.db");
+    let open = Sqlite::open(&other).await.expect("it opens");
+    for to in [&place, &other] {
+        let refused = backup(&place, to, true).await.expect_err("a coordinator uses it");
+        assert!(matches!(&refused, Error::InUse { place } if place == to), "{refused}");
+    }
+    open.close().await;
+    store.close().await;
+    assert_eq!(Sqlite::open(&place).await.expect("it is whole").experiments().await.expect("they are read").len(), 2);
+}
+
+#[tokio::test]
 async fn a_backup_is_one_state_while_a_coordinator_writes() {
     let (folder, place, store) = database().await;
     let writing = async {
