@@ -26,8 +26,8 @@ use ceteris_shared::{
 };
 use uuid::Uuid;
 
-/// Runs of one experiment, of one segment each.
-const RUNS: usize = 100_000;
+/// Experiments that share the slots, all of as many runs of one segment each.
+const EXPERIMENTS: usize = 20;
 /// Time that passes for each segment.
 const PACE: Duration = Duration::from_millis(1);
 
@@ -48,11 +48,8 @@ fn run() -> Result<(), Box<dyn Error>> {
     };
     let (segments, workers, epochs): (usize, usize, u32) = (segments.parse()?, workers.parse()?, epochs.parse()?);
     let mut world = World::new();
-    let mut left = segments;
-    while left > 0 {
-        let runs = left.min(RUNS);
-        world.submit(&spec(runs, epochs)?)?;
-        left -= runs;
+    for _ in 0..EXPERIMENTS {
+        world.submit(&spec(segments / EXPERIMENTS, epochs)?)?;
     }
     let start = Instant::now();
     (0..workers).for_each(|index| world.connect(index));
@@ -176,11 +173,11 @@ impl World {
         self.started.iter().collect::<BTreeSet<_>>().len() == self.started.len()
     }
 
-    /// How many segments of an experiment were started: of the one with the fewest and the one with the most.
+    /// How many slots an experiment has: the one with the fewest and the one with the most.
     fn spread(&self) -> (usize, usize) {
         let mut counts: BTreeMap<ExperimentId, usize> = BTreeMap::new();
-        for segment in &self.started {
-            if let Some(experiment) = self.scheduler.experiment_of(*segment) {
+        for (_, _, start) in &self.running {
+            if let Some(experiment) = self.scheduler.experiment_of(start.attempt.segment) {
                 *counts.entry(experiment).or_default() += 1;
             }
         }

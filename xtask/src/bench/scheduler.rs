@@ -18,8 +18,8 @@ use super::{
 use crate::{programs, setup, workspace::Workspace};
 
 const ABOUT: &str = "The core alone: every segment's four reports and a heartbeat, and the choice of the next segment and its worker, in a \
-                     process of its own on one core, after all experiments were submitted and all workers connected. Experiments \
-                     have 100,000 runs of one segment; slots are shared among them evenly, which is checked, like the scheduler's \
+                     process of its own on one core, after all experiments were submitted and all workers connected. Twenty \
+                     experiments of runs of one segment share the slots evenly, which is checked in the end, like the scheduler's \
                      invariants at the end and that nothing was started twice. Then a whole coordinator with its SQLite file on disk and 1,000 workers, each on a \
                      gRPC connection of its own, that train nothing: a segment is done when its end is acknowledged, which is when it \
                      is durable; submitting is in the time. HyperQueue, from PyPI, gives away as many processes `/bin/true` to as many slots; it keeps its tasks in \

@@ -19,7 +19,7 @@ use ceteris_shared::{
     ids::{Attempt, WorkerId},
     trainer::MetricPoint,
 };
-use sqlx::{AssertSqlSafe, SqliteConnection, query, query_scalar};
+use sqlx::{AssertSqlSafe, Sqlite as Driver, SqliteConnection, query, query_scalar, sqlite::SqliteArguments};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{Fault, Writer, write::write_sequence};
@@ -180,19 +180,33 @@ async fn write_lines(to: &mut SqliteConnection, attempt: i64, sequence: u64, lin
     Ok(())
 }
 
-/// What is there already stays as it is, so a statement that has room left is filled with its last row again.
-async fn write_rows(to: &mut SqliteConnection, mut rows: &[Row]) -> Result<(), Fault> {
-    while !rows.is_empty() {
-        let index = ROWS.iter().rposition(|&size| size >= rows.len()).unwrap_or(0);
-        let (now, later) = rows.split_at(rows.len().min(ROWS[index]));
-        let mut insert = query(AssertSqlSafe(INSERTS[index].as_str()));
-        for row in now.iter().chain(std::iter::repeat_n(&now[now.len() - 1], ROWS[index] - now.len())) {
-            insert = insert.bind(row.series).bind(row.epoch).bind(row.step).bind(row.value);
-        }
-        insert.execute(&mut *to).await?;
-        rows = later;
+/// An INSERT with its values.
+type Insert = sqlx::query::Query<'static, Driver, SqliteArguments>;
+
+/// SQLite works on a thread of its own: the next statement is made ready while it has one.
+async fn write_rows(to: &mut SqliteConnection, rows: &[Row]) -> Result<(), Fault> {
+    let (mut next, mut later) = first_insert(rows);
+    while let Some(insert) = next.take() {
+        let ready = async {
+            (next, later) = first_insert(later);
+        };
+        let (done, ()) = tokio::join!(insert.execute(&mut *to), ready);
+        done?;
     }
     Ok(())
+}
+
+/// The first rows as a statement, and those after them. What is there already stays as it is, so a statement that has room
+/// left is filled with its last row again.
+fn first_insert(rows: &[Row]) -> (Option<Insert>, &[Row]) {
+    let index = ROWS.iter().rposition(|&size| size >= rows.len()).unwrap_or(0);
+    let (now, later) = rows.split_at(rows.len().min(ROWS[index]));
+    let Some(last) = now.last() else { return (None, later) };
+    let mut insert = query(AssertSqlSafe(INSERTS[index].as_str()));
+    for row in now.iter().chain(std::iter::repeat_n(last, ROWS[index] - now.len())) {
+        insert = insert.bind(row.series).bind(row.epoch).bind(row.step).bind(row.value);
+    }
+    (Some(insert), later)
 }
 
 /// The numbers of attempts and series, each asked for once in a transaction.
