@@ -38,6 +38,8 @@ pub enum Stage {
 pub struct Life {
     pub number: u64,
     pub tasks: Tasks,
+    /// It stands still until then, by the world's time.
+    pub stalled_until: u64,
     driver: u64,
     stage: Arc<Mutex<Stage>>,
     stop: CancellationToken,
@@ -47,6 +49,8 @@ pub struct Life {
     /// How fast its clock runs: of a thousand.
     rate: u64,
     alarm: Option<Timestamp>,
+    /// The world's time at which the alarm wakes its driver.
+    wakes_at: u64,
 }
 
 impl Life {
@@ -90,7 +94,24 @@ impl Life {
                 set(Stage::Ended(ended.err()));
             }
         });
-        Self { number, tasks, driver, stage, stop, time, began: (clock, now), rate, alarm: None }
+        Self {
+            number,
+            tasks,
+            stalled_until: 0,
+            driver,
+            stage,
+            stop,
+            time,
+            began: (clock, now),
+            rate,
+            alarm: None,
+            wakes_at: 0,
+        }
+    }
+
+    /// Whether it does anything at the world's time `now`.
+    pub fn goes_on(&self, now: u64) -> bool {
+        self.stalled_until <= now
     }
 
     /// How far it is.
@@ -115,7 +136,7 @@ impl Life {
     pub fn tell_time(&self, now: u64) {
         let (clock, then) = self.began;
         self.time.set(Timestamp(clock.0 + (now - then) * self.rate / 1000));
-        if self.time.alarm().is_some_and(|alarm| alarm <= self.time.now()) {
+        if self.wakes_at <= now && self.time.alarm().is_some_and(|alarm| alarm <= self.time.now()) {
             self.tasks.wake(self.driver);
         }
     }
@@ -130,13 +151,14 @@ impl Life {
         self.time.now()
     }
 
-    /// The world's time at which it wants to be woken, where it did not say so before.
-    pub fn next_alarm(&mut self) -> Option<u64> {
+    /// The world's time at which it is woken, where it did not say before that it wants to be: so many milliseconds late.
+    pub fn next_alarm(&mut self, late: impl FnOnce() -> u64) -> Option<u64> {
         let (clock, then) = self.began;
         let alarm = self.time.alarm();
         if alarm.is_none() || std::mem::replace(&mut self.alarm, alarm) == alarm {
             return None;
         }
-        Some(then + (alarm?.0.saturating_sub(clock.0) * 1000).div_ceil(self.rate))
+        self.wakes_at = then + (alarm?.0.saturating_sub(clock.0) * 1000).div_ceil(self.rate) + late();
+        Some(self.wakes_at)
     }
 }

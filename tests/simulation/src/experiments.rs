@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use ceteris_coordinator::driver::SubmitRequest;
@@ -22,6 +22,16 @@ pub fn request(index: u128, variant: usize) -> SubmitRequest {
     static PLANNED: Mutex<BTreeMap<(u128, usize), SubmitRequest>> = Mutex::new(BTreeMap::new());
     let mut planned = PLANNED.lock().unwrap_or_else(PoisonError::into_inner);
     planned.entry((index, variant)).or_insert_with(|| make(index, variant)).clone()
+}
+
+/// One whose plan contradicts itself.
+pub fn senseless() -> SubmitRequest {
+    static SENSELESS: LazyLock<SubmitRequest> = LazyLock::new(|| {
+        let mut request = make(98, 0);
+        request.plan.segments.clear();
+        request
+    });
+    SENSELESS.clone()
 }
 
 fn make(index: u128, variant: usize) -> SubmitRequest {

@@ -2,11 +2,12 @@
 //! only simulated.
 
 mod attempts;
+mod lies;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use ceteris_proto::{
-    fleet::{CoordinatorMessage, EventKind, Register, WorkerMessage},
+    fleet::{CoordinatorMessage, Register, WorkerMessage},
     v1,
 };
 use ceteris_shared::{
@@ -32,6 +33,8 @@ use crate::{
 const WELCOME: u64 = 15_000;
 /// Messages that a stream takes before who sends them has to wait.
 const WINDOW: usize = 24;
+/// How long nothing may come on a connection, at least and at most, before it is given up.
+const KEEP_ALIVE: (u64, u64) = (10_000, 20_000);
 /// How long an attempt may be spoken of after it was revoked.
 const REVOKED: u64 = 20_000;
 /// How long a connection may be without a heartbeat: twice what is asked for, and the difference of clocks.
@@ -52,6 +55,8 @@ pub struct Machine {
     pub lies: bool,
     /// Its agent stands still until then.
     pub stalled_until: u64,
+    /// It reaches nobody until then.
+    pub cut_off_until: u64,
     /// Counts its agents.
     pub generation: u64,
     pub agent: Option<Agent>,
@@ -108,6 +113,7 @@ impl Machine {
             rate,
             lies: false,
             stalled_until: 0,
+            cut_off_until: 0,
             generation: 0,
             agent: None,
             disk: SimulatedDisk::default(),
@@ -188,6 +194,11 @@ impl Machine {
                     self.break_link(scene);
                 }
             }
+            Task::Silent(connection) => {
+                if self.agent.as_ref().is_some_and(|agent| agent.connection() == Some(connection)) {
+                    self.break_link(scene);
+                }
+            }
             Task::Speak => {
                 if let Some(agent) = &mut self.agent {
                     agent.speaks_at = None;
@@ -205,7 +216,8 @@ impl Machine {
 
     fn connect(&mut self, scene: &mut Scene, reach: impl FnOnce(&mut Scene, usize) -> Option<usize>) {
         let Some(agent) = self.agent.as_mut().filter(|agent| matches!(agent.link, Link::Down)) else { return };
-        let Some(connection) = reach(scene, self.index) else {
+        let reached = if self.cut_off_until > scene.now { None } else { reach(scene, self.index) };
+        let Some(connection) = reached else {
             let wait = scene.random.between(200, 5000);
             return scene.after(wait, self.task(Task::Connect));
         };
@@ -374,19 +386,20 @@ impl Machine {
         }
     }
 
-    /// Says an event that is not so.
-    pub fn say_falsely(&mut self, scene: &mut Scene, attempt: Attempt, kind: EventKind) {
-        scene.line(format_args!("machine {} lies about {attempt}: {kind:?}", self.index));
-        self.append(scene, attempt, kind);
+    /// Reaches nobody for a while: what is said on its connection meanwhile arrives late, if at all.
+    pub fn cut_off(&mut self, scene: &mut Scene, milliseconds: u64) {
+        scene.line(format_args!("machine {} is cut off for {milliseconds} ms", self.index));
+        self.cut_off_until = self.cut_off_until.max(scene.now + milliseconds);
+        if let Some(connection) = self.agent.as_ref().and_then(|agent| agent.connection()) {
+            scene.stall(connection, milliseconds);
+            self.hear_nothing(scene, connection);
+        }
     }
 
-    /// Sends a message past the protocol.
-    pub fn send_raw(&mut self, scene: &mut Scene, message: v1::WorkerMessage) {
-        let link = self.agent.as_ref().map(|agent| &agent.link);
-        if let Some(&Link::Open { connection, .. }) = link {
-            scene.line(format_args!("machine {} says what makes no sense", self.index));
-            scene.send_up(connection, Up::Message(message));
-        }
+    /// Nothing can come on its connection from now on, and it will notice.
+    pub fn hear_nothing(&mut self, scene: &mut Scene, connection: usize) {
+        let wait = self.lasts(scene.random.between(KEEP_ALIVE.0, KEEP_ALIVE.1));
+        scene.after(wait, self.task(Task::Silent(connection)));
     }
 
     /// Whether it is connected and was welcomed.

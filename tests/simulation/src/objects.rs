@@ -31,6 +31,8 @@ pub struct Checkpoint {
 #[derive(Debug, Default)]
 pub struct Objects {
     checkpoints: BTreeMap<Digest, Checkpoint>,
+    /// Manifests in the order in which they were stored.
+    order: Vec<Digest>,
     lost: BTreeSet<Digest>,
 }
 
@@ -51,6 +53,7 @@ impl Objects {
             Digest::of(format!("{}#{} {epoch} {step:?} {key} {weights}", attempt.segment, attempt.number).as_bytes());
         self.lost.remove(&manifest);
         self.checkpoints.insert(manifest, checkpoint);
+        self.order.push(manifest);
         manifest
     }
 
@@ -61,6 +64,13 @@ impl Objects {
         let manifest = *whole.get(pick(whole.len()))?;
         self.lost.insert(manifest);
         Some(manifest)
+    }
+
+    /// Loses what was stored last, as a disk does that kept it in memory; how many are lost.
+    pub fn lose_latest(&mut self, count: usize) -> usize {
+        let lost = self.order.len().min(count);
+        self.lost.extend(self.order.drain(self.order.len() - lost..));
+        lost
     }
 
     /// Removes a checkpoint's parts.

@@ -46,6 +46,12 @@ pub enum Happening {
     Scripted(crate::weather::Fault),
     /// A user asks for something.
     User,
+    /// A machine that is being looked at reaches nobody for a while.
+    Unplug(usize),
+    /// It is to be used again.
+    UseAgain(usize),
+    /// Someone submits what contradicts itself.
+    Senseless,
     /// Faults end.
     Calm,
     /// Whether everything has ended.
@@ -59,6 +65,8 @@ pub enum Task {
     Connect,
     /// The connection was not welcomed in time.
     Unwelcome(usize),
+    /// Nothing came on the connection for so long that it is given up.
+    Silent(usize),
     /// It has something to say.
     Speak,
     Execution(Attempt, Step),

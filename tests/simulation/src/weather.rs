@@ -17,6 +17,8 @@ pub struct Weather {
     pub slow: u64,
     /// Of a thousand epochs: the attempt fails for want of something.
     pub infrastructure: u64,
+    /// Mean milliseconds by which coordinators wake up late.
+    pub late: u64,
     /// Mean milliseconds of a message's way.
     pub latency: u64,
     /// Until when, in milliseconds, faults happen.
@@ -30,8 +32,10 @@ pub enum Fault {
     KillCoordinator,
     StopCoordinator,
     TakeOver,
+    StallCoordinator,
     BreakStream,
     StallStream,
+    CutOff,
     KillAgent,
     StopAgent,
     StallAgent,
@@ -39,22 +43,26 @@ pub enum Fault {
     Damage,
     Lie,
     DamageMany,
+    LoseLatest,
 }
 
 impl Fault {
-    const ALL: [(Self, u64); 12] = [
+    const ALL: [(Self, u64); 15] = [
         (Self::KillCoordinator, 6),
         (Self::StopCoordinator, 2),
         (Self::TakeOver, 3),
+        (Self::StallCoordinator, 4),
         (Self::BreakStream, 14),
         (Self::StallStream, 8),
+        (Self::CutOff, 5),
         (Self::KillAgent, 8),
-        (Self::StopAgent, 3),
+        (Self::StopAgent, 6),
         (Self::StallAgent, 8),
         (Self::LoseState, 2),
         (Self::Damage, 6),
         (Self::Lie, 12),
         (Self::DamageMany, 1),
+        (Self::LoseLatest, 6),
     ];
 }
 
@@ -68,8 +76,9 @@ impl Weather {
             weights,
             refused: some(4),
             unknown: some(4),
-            slow: some(200),
-            infrastructure: if random.per_mille(80) { random.between(300, 900) } else { some(120) },
+            slow: if random.per_mille(100) { random.between(200, 700) } else { some(200) },
+            infrastructure: if random.per_mille(120) { random.between(300, 900) } else { some(120) },
+            late: if random.per_mille(300) { random.between(100, 3_000) } else { random.below(20) },
             latency: random.between(1, 400),
             until: random.between(180_000, 1_500_000),
         }
@@ -84,6 +93,7 @@ impl Weather {
             unknown: 0,
             slow: 0,
             infrastructure: 0,
+            late: 0,
             latency: 20,
             until: 0,
         }

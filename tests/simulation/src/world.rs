@@ -2,11 +2,13 @@
 
 mod faults;
 mod lies;
+mod lives;
 mod people;
+mod setting;
 
 use std::{sync::Arc, time::Duration};
 
-use ceteris_scheduler::{Config, Timestamp};
+use ceteris_scheduler::Config;
 use ceteris_shared::{
     checkpoint::Environment,
     digest::Digest,
@@ -14,21 +16,21 @@ use ceteris_shared::{
     lineage,
 };
 use tokio::sync::mpsc;
-use tonic::Status;
 
 use crate::{
     coordinator::{Life, Stage},
-    experiments,
     machine::Machine,
-    network::{Connection, Said, Up, converse},
+    network::{Connection, Down, Said, Up, converse},
     oracle::{Ending, Oracle, Violation},
     random::Random,
     scene::{Happening, Scene, Task},
     store::Shared,
     trace::Trace,
-    users::{Answers, Ask},
-    weather::{Fault, Weather},
+    users::{Answer, Answers, Ask},
+    weather::Fault,
 };
+
+pub use setting::Setting;
 
 /// How often workers are asked for a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -38,54 +40,6 @@ const PATIENCE: u64 = 24 * 3600 * 1000;
 const CHECK: u64 = 20_000;
 /// Steps of tasks at one point in time, from which on they go round in circles.
 const STEPS: u32 = 200_000;
-
-/// How a world is set up.
-#[derive(Clone, Debug)]
-pub struct Setting {
-    pub weather: Weather,
-    /// Slots and environment class of each machine.
-    pub machines: Vec<(u32, u32)>,
-    /// The kind of each experiment, and when it is submitted.
-    pub experiments: Vec<(usize, u64)>,
-    /// Mean milliseconds between two requests of users.
-    pub requests: u64,
-    /// Of a thousand requests: a plan that contradicts itself, and nothing else.
-    pub senseless: u64,
-    /// Size from which a spool is full.
-    pub spool_bytes: u64,
-    /// How long coordinators are away between two lives: at least and at most.
-    pub away: (u64, u64),
-    /// What goes wrong whatever the weather is, and when.
-    pub script: Vec<(u64, Fault)>,
-}
-
-impl Setting {
-    /// Draws one.
-    pub fn draw(random: &Random) -> Self {
-        let weather = Weather::draw(random);
-        let classes = if random.per_mille(400) { 2 } else { 1 };
-        let count = random.between(classes, 6);
-        let number = |value: u64| u32::try_from(value).unwrap_or(1);
-        let machines = (0..count)
-            .map(|index| {
-                (number(random.between(1, 3)), number(if index < classes { index } else { random.below(classes) }))
-            })
-            .collect();
-        let experiments = (0..random.between(1, 4))
-            .map(|_| (random.index(experiments::VARIANTS), random.below(weather.until / 2)))
-            .collect();
-        Self {
-            machines,
-            experiments,
-            requests: if random.per_mille(700) { random.between(2_000, 300_000) } else { 1 << 40 },
-            senseless: if random.per_mille(200) { 800 } else { 50 },
-            spool_bytes: if random.per_mille(200) { random.between(2_000, 20_000) } else { 1 << 30 },
-            away: (100, random.between(200, 80_000)),
-            script: Vec::new(),
-            weather,
-        }
-    }
-}
 
 /// What became of a seed.
 #[derive(Clone, Debug)]
@@ -121,8 +75,6 @@ pub struct World {
     /// The life that a user waits for an answer of.
     asked: Option<u64>,
     next_life: bool,
-    /// So many machines are used again, once it is calm.
-    undrained: usize,
 }
 
 impl World {
@@ -157,6 +109,8 @@ impl World {
             scene.at(at, Happening::Scripted(fault));
         }
         scene.after(1, Happening::User);
+        let wait = scene.random.wait(setting.senseless);
+        scene.after(wait, Happening::Senseless);
         scene.at(setting.weather.until, Happening::Calm);
         scene.line(format_args!("{setting:?}"));
         Self {
@@ -171,7 +125,6 @@ impl World {
             answers: Answers::default(),
             asked: None,
             next_life: true,
-            undrained: 0,
         }
     }
 
@@ -221,7 +174,7 @@ impl World {
             Happening::Gate(gate) => self.shared.open(gate),
             Happening::Alarm(_) => {}
             Happening::StartLife => self.start_life(),
-            Happening::Fenced(number) => self.end_life(number, "it finds that another one leads"),
+            Happening::Fenced(number) => self.fence(number),
             Happening::Boot(index) => {
                 let Some(machine) = self.machines.get_mut(index) else { return };
                 if machine.agent.is_none() {
@@ -232,82 +185,22 @@ impl World {
             Happening::Fault => self.fault(),
             Happening::Scripted(fault) => self.cause(fault),
             Happening::User => self.user(),
+            Happening::Unplug(index) => self.unplug(index),
+            Happening::UseAgain(index) => self.use_again(index),
+            Happening::Senseless => self.submit_senseless(),
             Happening::Calm => self.calm(),
             Happening::Check => self.check(),
         }
     }
 
-    // Coordinators.
-
-    fn start_life(&mut self) {
-        self.next_life = false;
-        self.started += 1;
-        let number = self.started;
-        // Clocks are set forward between lives, and seldom back a little.
-        match self.scene.random.below(10) {
-            0 => self.offset += self.scene.random.wait(3_600_000),
-            1 => self.offset -= self.scene.random.below(5_000),
-            _ => {}
-        }
-        for index in 0..self.lives.len() {
-            // One that writes nothing is told by its lock, not by a commit.
-            let (old, wait) = (self.lives[index].number, self.scene.random.wait(15_000));
-            self.scene.after(wait, Happening::Fenced(old));
-        }
-        self.shared.lead(number);
-        let rate = self.scene.random.between(970, 1030);
-        let clock = Timestamp(self.offset + self.scene.now);
-        self.scene.line(format_args!("life {number} starts at {}", clock.0));
-        let (oracle, trace, world) = (&self.scene.oracle, &self.scene.trace, &self.scene.clock);
-        let at = (self.scene.now, clock, rate);
-        self.lives.push(Life::start(number, self.config, HEARTBEAT, &self.shared, oracle, trace, world, at));
-    }
-
-    /// Ends a life, and whatever it was doing with it.
-    fn end_life(&mut self, number: u64, why: &str) {
-        let Some(index) = self.lives.iter().position(|life| life.number == number) else { return };
-        self.scene.line(format_args!("life {number} ends: {why}"));
-        let life = self.lives.remove(index);
-        // Clocks go on from where they were.
-        self.offset = self.offset.max(life.clock().0.saturating_sub(self.scene.now));
-        drop(life);
-        if self.asked == Some(number) {
-            self.asked = None;
-        }
-        for connection in 0..self.scene.connections.len() {
-            let open = &mut self.scene.connections[connection];
-            if open.life == number && open.inbound.take().is_some() && open.heard {
-                let late = if self.scene.random.per_mille(200) { 20_000 } else { 0 };
-                let open = &mut self.scene.connections[connection];
-                open.down_until = open.down_until.max(self.scene.now) + late;
-                self.scene
-                    .send_down(connection, crate::network::Down::End(Status::unavailable("the connection broke")));
-            }
-        }
-        if self.lives.is_empty() {
-            let away =
-                if self.scene.calm { 500 } else { self.scene.random.between(self.setting.away.0, self.setting.away.1) };
-            self.restart_after(away);
-        }
-    }
-
-    fn restart_after(&mut self, milliseconds: u64) {
-        if !std::mem::replace(&mut self.next_life, true) {
-            self.scene.after(milliseconds, Happening::StartLife);
-        }
-    }
-
-    fn leader(&self) -> Option<&Life> {
-        self.lives.last()
-    }
-
     /// Lets all tasks go on as far as they can, and takes in what comes of it.
     fn settle_tasks(&mut self) {
         let mut steps = 0;
-        self.lives.iter().for_each(|life| life.tell_time(self.scene.now));
+        let now = self.scene.now;
+        self.lives.iter().filter(|life| life.goes_on(now)).for_each(|life| life.tell_time(now));
         loop {
             let mut moved = false;
-            for life in &mut self.lives {
+            for life in self.lives.iter_mut().filter(|life| life.goes_on(now)) {
                 while life.tasks.step(&self.scene.random) {
                     moved = true;
                     steps += 1;
@@ -327,21 +220,11 @@ impl World {
         self.check_deadline();
         for index in 0..self.lives.len() {
             let life = &mut self.lives[index];
-            if let Some(alarm) = life.next_alarm() {
+            let late = || self.scene.random.wait(self.setting.weather.late);
+            if let Some(alarm) = life.next_alarm(late) {
                 let number = life.number;
                 self.scene.at(alarm, Happening::Alarm(number));
             }
-        }
-    }
-
-    /// The driver that leads sleeps no longer than until something is to be done.
-    fn check_deadline(&self) {
-        let leads = |life: &&Life| life.number == self.started && life.reach().is_some() && !self.shared.is_held();
-        let Some(life) = self.leader().filter(leads) else { return };
-        let oracle = &self.scene.oracle;
-        let (wanted, sleeps) = (oracle.next_deadline(life.number, life.clock()), life.sleeps_until());
-        if wanted.is_some_and(|wanted| sleeps.is_none_or(|sleeps| sleeps > wanted)) {
-            oracle.report("deadlines wake the driver", format!("it sleeps until {sleeps:?}, and {wanted:?} is next"));
         }
     }
 
@@ -356,7 +239,7 @@ impl World {
             let said = open.said.take();
             for down in said {
                 moved = true;
-                if matches!(down, crate::network::Down::End(_)) {
+                if matches!(down, Down::End(_)) {
                     self.scene.connections[connection].inbound = None;
                 }
                 if self.scene.connections[connection].heard {
@@ -366,13 +249,12 @@ impl World {
         }
         for answer in self.answers.take() {
             moved = true;
-            self.asked = None;
+            if !matches!(answer, Answer::SubmittedSenseless(..)) {
+                self.asked = None;
+            }
             self.scene.line(format_args!("users are told {answer:?}"));
             answer.check(&self.scene.oracle);
-            if self.scene.calm && matches!(answer, crate::users::Answer::Drained(Ok(()))) {
-                self.undrained += 1;
-            }
-            if let crate::users::Answer::Collected(Ok(given)) = &answer {
+            if let Answer::Collected(Ok(given)) = &answer {
                 given.iter().for_each(|manifest| self.scene.objects.collect(*manifest));
             }
         }
@@ -421,7 +303,7 @@ impl World {
     }
 
     fn act(&mut self, index: usize, generation: u64, what: Task) {
-        let Some(machine) = self.machines.get_mut(index) else { return };
+        let Some(machine) = self.machines.get(index) else { return };
         if machine.generation != generation {
             return;
         }
@@ -429,21 +311,31 @@ impl World {
             let until = machine.stalled_until;
             return self.scene.at(until, Happening::Agent { machine: index, generation, what });
         }
-        let lives = &mut self.lives;
+        if let Task::Silent(connection) = what
+            && !self.is_silent(index, connection)
+        {
+            return;
+        }
+        let (lives, Some(machine)) = (&mut self.lives, self.machines.get_mut(index)) else { return };
         machine.act(&mut self.scene, what, |scene, machine| open(scene, lives, machine));
     }
 
-    // Users.
+    /// Nothing can come on a connection, which is noticed after a while.
+    fn is_silent(&self, machine: usize, connection: usize) -> bool {
+        let now = self.scene.now;
+        let cut_off = self.machines.get(machine).is_some_and(|machine| machine.cut_off_until > now);
+        let life = self.scene.connections.get(connection).map(|open| open.life);
+        cut_off || self.lives.iter().any(|other| Some(other.number) == life && !other.goes_on(now))
+    }
 
     // The end.
 
-    /// Nothing goes wrong any more, and who was lost comes back.
+    /// Nothing more goes wrong, and who was lost comes back. Who stands still or is cut off comes back in its time.
     fn calm(&mut self) {
         self.scene.line(format_args!("the weather is calm from now on"));
         self.scene.calm = true;
         self.shared.settle();
         for machine in &mut self.machines {
-            machine.stalled_until = 0;
             if machine.lies {
                 machine.kill(&mut self.scene);
             }
@@ -480,10 +372,8 @@ impl World {
         }
         if let Some(ask) = self.due() {
             self.ask(ask);
-        } else if let Some(machine) = self.machines.get(self.undrained) {
-            // Asked until it is answered; asking twice changes nothing.
-            let id = machine.id;
-            self.ask(Ask::Drain(id, None));
+        } else if let Some(drained) = self.machines.iter().find(|m| self.scene.oracle.is_drained(m.id)) {
+            self.ask(Ask::Drain(drained.id, None));
         } else if let Some(paused) = self.scene.oracle.paused().first() {
             self.ask(Ask::Resume(*paused));
         } else if let Some(failed) = self.scene.oracle.mendable().first() {

@@ -15,7 +15,7 @@ fn fair() -> Setting {
         machines: vec![(1, 0)],
         experiments: vec![(1, 0)],
         requests: 1 << 40,
-        senseless: 0,
+        senseless: 1 << 40,
         spool_bytes: 1 << 30,
         away: (1, 1),
         script: Vec::new(),
@@ -77,8 +77,7 @@ fn a_refused_submission_takes_nothing_with_it() {
         let setting = Setting {
             machines: vec![(2, 0)],
             experiments: vec![(1, 0), (5, 0)],
-            requests: 1,
-            senseless: 1000,
+            senseless: SECOND,
             weather: Weather { infrastructure: 500, slow: 700, until: 400 * SECOND, ..Weather::fair() },
             ..fair()
         };

@@ -14,12 +14,12 @@ use super::{
 use crate::{command, command::headline, programs, workspace::Workspace};
 
 const ABOUT: &str = "Worlds of a coordinator and its fleet: the real scheduler, driver, sessions, worker protocol and spool, in \
-                     simulated time, under faults that each seed draws: coordinators killed, replaced and fenced off, commits \
-                     refused or made and reported as failed, streams broken and late, workers killed, standing still and lying, \
-                     checkpoints damaged, users who pause, cancel, retry and give up checkpoints. After each event the oracle \
-                     looks for a rule that is broken (`tests/simulation/src/oracle`); at the end everything has to have ended, \
-                     with the weights that undisturbed training has. One seed in ten runs a second time, in another order, and \
-                     has to come out as the same world.";
+                     simulated time, under faults that each seed draws: coordinators killed, replaced, fenced off and standing \
+                     still, commits refused or made and reported as failed, streams broken and late, workers killed, cut off, \
+                     standing still and lying, checkpoints damaged, users who pause, cancel, retry, drain and give up \
+                     checkpoints. After each event the oracle looks for a rule that is broken \
+                     (`tests/simulation/src/oracle`); at the end everything has to have ended, with the weights that undisturbed \
+                     training has. One seed in ten runs a second time, in another order, and has to come out as the same world.";
 const SEEDS: u64 = 10_000;
 /// Seconds of wall time on two cores.
 const LIMIT: f64 = 600.0;

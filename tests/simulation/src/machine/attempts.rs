@@ -131,7 +131,7 @@ impl Machine {
                 if execution.next == index && execution.uploads.is_empty() {
                     let by = u32::try_from(scene.random.between(1, 3)).unwrap_or(1);
                     if let Some(kind) = execution.store_step(&mut scene.objects, &environment, by) {
-                        self.append(scene, attempt, kind);
+                        self.commit(scene, attempt, kind);
                     }
                 }
             }
@@ -244,7 +244,7 @@ impl Machine {
         let (ends, all) = (execution.ends_here(), execution.next >= execution.start.work.epochs.len());
         let resumes = std::mem::take(&mut execution.blocked) && !ends;
         let between_epochs = !resumes && ends;
-        self.append(scene, attempt, kind);
+        self.commit(scene, attempt, kind);
         if !idle {
             self.upload(scene, attempt);
         } else if all {

@@ -107,6 +107,7 @@ impl Record {
             plan: Arc::new(submission.plan.clone()),
             rule: submission.rule,
             bound: submission.environment.clone(),
+            most: submission.sharing.max_concurrent,
             cancelled: false,
             paused: false,
         };
@@ -132,6 +133,7 @@ impl Record {
                     state: Some(state.clone()),
                     failures: 0,
                     losses: 0,
+                    step: None,
                     waits: None,
                 };
                 self.segments.insert(*segment, added);
@@ -161,7 +163,9 @@ impl Record {
             Decision::AttemptEnded { attempt, end, at } => self.end(*attempt, end, *at, all),
             Decision::StepCommitted { attempt, committed, .. } => {
                 self.require_live(*attempt, "committed a step");
-                let next = self.segments.get(&attempt.segment).and_then(|own| own.epochs.get(own.committed).copied());
+                let Some(own) = self.segments.get_mut(&attempt.segment) else { return };
+                own.step = Some((*attempt, *committed));
+                let next = own.epochs.get(own.committed).copied();
                 self.require(next == Some((committed.epoch, committed.key)), "keys are the plan's", || {
                     format!("{attempt} committed a step of epoch {}, and {next:?} is next", committed.epoch)
                 });
@@ -217,7 +221,12 @@ impl Record {
                     known.paused = since.is_some();
                 }
             }
-            Decision::ExperimentShared { .. } | Decision::WorkerDrained { .. } => {}
+            Decision::ExperimentShared { experiment, sharing } => {
+                if let Some(known) = self.experiments.get_mut(experiment) {
+                    known.most = sharing.max_concurrent;
+                }
+            }
+            Decision::WorkerDrained { worker, drain } => self.drain(*worker, drain.as_ref()),
             Decision::ExperimentCancelled { experiment, .. } => {
                 if let Some(known) = self.experiments.get_mut(experiment) {
                     known.cancelled = true;
@@ -273,7 +282,8 @@ impl Record {
         let (live, number, state, experiment) = (own.live.clone(), own.attempts, own.state.clone(), own.experiment);
         let (parent, done) = (own.parent, own.committed == own.epochs.len());
         own.attempts = attempt.number;
-        own.live = Some(Live { attempt, worker, replays, stopping: false });
+        let drained = self.drains.contains_key(&worker);
+        own.live = Some(Live { attempt, worker, replays, stopping: false, drained });
         self.owners.insert(attempt, worker);
         self.require(live.is_none(), "one attempt at a time", || format!("{attempt} begins while {live:?} is live"));
         self.require(attempt.number == number + 1, "attempts are counted", || {
@@ -305,6 +315,9 @@ impl Record {
         self.require(connection.environment == *environment, "classes are the workers'", || {
             format!("{attempt} is stored in another class than {worker}'s")
         });
+        if let Some(open) = self.lives.get_mut(&life).and_then(|life| life.connections.get_mut(&worker)) {
+            open.here.insert(attempt);
+        }
     }
 
     fn end(&mut self, attempt: Attempt, end: &AttemptEnd, at: Timestamp, all: &[Decision]) {
@@ -315,6 +328,10 @@ impl Record {
             .any(|change| matches!(change, Decision::CheckpointDamaged { attempt: by, .. } if *by == attempt));
         let Some(own) = self.segments.get_mut(&attempt.segment) else { return };
         let stopping = own.live.take().is_some_and(|live| live.stopping);
+        let connections = self.lives.values_mut().flat_map(|life| life.connections.values_mut());
+        for open in connections {
+            open.here.remove(&attempt);
+        }
         // What is damaged for the first time is no sign of trouble: the counter begins anew.
         if found {
             own.failures = u32::MAX;

@@ -7,8 +7,8 @@ use ceteris_coordinator::{
     store::{Memory, Store as _},
 };
 use ceteris_scheduler::{
-    AttemptEnd, Change, CommittedEpoch, Effect, Event, Message, Report, SavedSegment, Scheduler, Snapshot, Start,
-    State, Timestamp,
+    AttemptEnd, Change, CommittedEpoch, CommittedStep, Effect, Event, Message, Report, SavedSegment, Scheduler,
+    Snapshot, Start, State, Timestamp,
 };
 use ceteris_shared::{
     digest::Digest,
@@ -17,7 +17,10 @@ use ceteris_shared::{
 };
 use futures::FutureExt as _;
 
-use super::{Connected, Oracle, Record};
+use super::{
+    Connected, Oracle, Record,
+    brief::{Brief, BriefEffect},
+};
 use crate::trace::Trace;
 
 /// How often what the scheduler knows is compared with what is stored: it costs more than all other rules together.
@@ -75,6 +78,7 @@ impl Observer for Watcher {
         books.pending.extend(changes);
         let known: BTreeMap<WorkerId, SessionId> = scheduler.connections().collect();
         record.check_connections(self.life, &known, "scheduler");
+        record.check_idle(self.life, now, |worker| scheduler.set_aside_until(worker).is_some());
     }
 
     fn carried_out(&self, now: Timestamp, scheduler: &Scheduler, connections: &[(WorkerId, SessionId)]) {
@@ -252,7 +256,7 @@ impl Record {
         open.is_some_and(|open| open.session == session)
     }
 
-    fn live(&self, attempt: Attempt) -> Option<&super::Live> {
+    pub(super) fn live(&self, attempt: Attempt) -> Option<&super::Live> {
         self.segments.get(&attempt.segment)?.live.as_ref().filter(|live| live.attempt == attempt)
     }
 
@@ -266,7 +270,9 @@ impl Record {
 
     fn connect(&mut self, life: u64, now: Timestamp, connected: &ceteris_scheduler::WorkerConnected) {
         let (worker, session) = (connected.worker, connected.session);
-        let open = Connected { session, slots: connected.slots, environment: connected.environment.clone() };
+        let (slots, environment) = (connected.slots, connected.environment.clone());
+        let here = connected.running.iter().copied().collect();
+        let open = Connected { session, slots, environment, here, leaving: false };
         let soon = now.after(self.config.replay);
         let held: Vec<Attempt> = {
             let live = self.segments.values().filter_map(|segment| segment.live.as_ref());
@@ -309,15 +315,22 @@ impl Record {
                 format!("{worker} reported {report:?} of {attempt}, and it led to changes")
             });
         }
+        match report {
+            Report::Stopped => self.note_leaving(life, worker, attempt),
+            Report::HandedBack => self.check_handed_back(attempt),
+            _ => {}
+        }
         if let Report::EpochCommitted(committed) = report {
             self.check_epoch(attempt, committed, effects);
+        } else if let Report::StepCommitted(step) = report {
+            self.check_step(attempt, step, effects);
         } else if matches!(
             report,
             Report::Finished | Report::Stopped | Report::HandedBack | Report::Failed { .. } | Report::Damaged { .. }
         ) {
-            let ended = |effect: &Effect| matches!(effect, Effect::Persist(Change::AttemptEnded { attempt: of, .. }) if *of == attempt);
-            let ends = effects.iter().any(ended);
-            self.require(ends, "what is reported counts", || format!("{attempt} reported its end, and goes on"));
+            self.require(ends(attempt, effects), "what is reported counts", || {
+                format!("{attempt} reported its end, and goes on")
+            });
         }
     }
 
@@ -340,12 +353,19 @@ impl Record {
         });
         let before = committed.epoch.0.checked_sub(own_start(&self.segments[&attempt.segment]) + 1);
         let again = before.is_some_and(|index| (index as usize) < self.segments[&attempt.segment].committed);
-        let ends = effects.iter().any(
-            |effect| matches!(effect, Effect::Persist(Change::AttemptEnded { attempt: of, .. }) if *of == attempt),
-        );
-        let same = self.manifests.get(&(attempt.segment, committed.epoch)) == Some(&committed.manifest);
+        let ends = ends(attempt, effects);
+        // Where it was trained again, what was said first is not what is stored any more.
+        let same = self.manifests.get(&(attempt.segment, committed.epoch)) == Some(&committed.manifest)
+            && !self.replayed.contains(&committed.key);
         self.require(!(again && same && ends), "saying something twice changes nothing", || {
             format!("{attempt} ended because it reported epoch {} again", committed.epoch)
+        });
+    }
+
+    fn check_step(&mut self, attempt: Attempt, committed: &CommittedStep, effects: &[Effect]) {
+        let again = self.segments.get(&attempt.segment).is_some_and(|own| own.step == Some((attempt, *committed)));
+        self.require(!(again && ends(attempt, effects)), "saying something twice changes nothing", || {
+            format!("{attempt} ended because it reported step {} again", committed.step)
         });
     }
 
@@ -414,79 +434,13 @@ impl Record {
     }
 }
 
+/// Whether an attempt is over with this.
+fn ends(attempt: Attempt, effects: &[Effect]) -> bool {
+    let ended =
+        |effect: &Effect| matches!(effect, Effect::Persist(Change::AttemptEnded { attempt: of, .. }) if *of == attempt);
+    effects.iter().any(ended)
+}
+
 fn own_start(own: &super::Planned) -> u32 {
     own.epochs.first().map_or(0, |(epoch, _)| epoch.0 - 1)
-}
-
-/// An event in one line.
-struct Brief<'a>(&'a Event);
-
-impl fmt::Display for Brief<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Event::ExperimentSubmitted(submission) => write!(f, "submitted {}", submission.experiment.short()),
-            Event::WorkerConnected(connected) => {
-                let running: Vec<String> = connected.running.iter().map(Attempt::to_string).collect();
-                let (worker, session) = (connected.worker.short(), connected.session.short());
-                write!(f, "connected {worker} session {session} slots {} running {running:?}", connected.slots)
-            }
-            Event::Heartbeat { worker, session, running } => {
-                let running: Vec<String> = running.iter().map(Attempt::to_string).collect();
-                write!(f, "heartbeat {} session {} {running:?}", worker.short(), session.short())
-            }
-            Event::AttemptReported { worker, session, attempt, report } => {
-                write!(f, "reported {} session {} {attempt} ", worker.short(), session.short())?;
-                match report {
-                    Report::EpochCommitted(epoch) => {
-                        write!(
-                            f,
-                            "epoch {} key {} manifest {}",
-                            epoch.epoch,
-                            epoch.key.0.short(),
-                            epoch.manifest.short()
-                        )
-                    }
-                    Report::StepCommitted(step) => {
-                        write!(f, "step {} of epoch {} manifest {}", step.step, step.epoch, step.manifest.short())
-                    }
-                    other => write!(f, "{other:?}"),
-                }
-            }
-            other => write!(f, "{other:?}"),
-        }
-    }
-}
-
-/// An effect in one line.
-struct BriefEffect<'a>(&'a Effect);
-
-impl fmt::Display for BriefEffect<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Effect::Persist(Change::SegmentChanged { segment, state, failures, losses }) => {
-                write!(f, "{} is {state:?} failures {failures} losses {losses}", segment.short())
-            }
-            Effect::Persist(Change::AttemptAssigned { attempt, worker, replays, .. }) => {
-                write!(f, "{attempt} is {}'s, {replays} replays", worker.short())
-            }
-            Effect::Persist(Change::EpochCommitted { attempt, committed, .. }) => {
-                write!(f, "{attempt} committed epoch {}", committed.epoch)
-            }
-            Effect::Persist(Change::EpochReplayed { attempt, segment, committed, .. }) => {
-                write!(f, "{attempt} trained epoch {} of {} again", committed.epoch, segment.short())
-            }
-            Effect::Persist(Change::SegmentAdded { segment, position, state, .. }) => {
-                write!(f, "{} is segment {position}, {state:?}", segment.short())
-            }
-            Effect::Persist(Change::ExperimentBound { experiment, environment }) => {
-                write!(f, "{} is bound to {} threads", experiment.short(), environment.threads)
-            }
-            Effect::Persist(change) => write!(f, "{change:?}"),
-            Effect::Send { worker, message: Message::Start(start), .. } => {
-                write!(f, "to {}: start {} from {:?}", worker.short(), start.attempt, start.start)
-            }
-            Effect::Send { worker, message, .. } => write!(f, "to {}: {message:?}", worker.short()),
-            Effect::Reject(rejection) => write!(f, "refused: {rejection}"),
-        }
-    }
 }

@@ -2,12 +2,14 @@
 //! of it, and names the first rule that is broken.
 //!
 //! `decided` judges what the scheduler makes of an event, `applied` what that changes and whether it reaches the store as a
-//! whole, `ending` how everything ends. A record runs ahead with what is decided; what is stored is the record as it was
-//! at the last commit.
+//! whole, `idle` who is given work and who hands it back, `ending` how everything ends. A record runs ahead with what is
+//! decided; what is stored is the record as it was at the last commit.
 
 mod applied;
+mod brief;
 mod decided;
 mod ending;
+mod idle;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ceteris_scheduler::{Config, State, Timestamp};
+use ceteris_scheduler::{CommittedStep, Config, Drain, State, Timestamp};
 use ceteris_shared::{
     checkpoint::Environment,
     digest::Digest,
@@ -55,6 +57,8 @@ struct Planned {
     state: Option<State>,
     failures: u32,
     losses: u32,
+    /// The last checkpoint within an epoch, and whose it is.
+    step: Option<(Attempt, CommittedStep)>,
     /// It failed, and is not tried again before then.
     waits: Option<Timestamp>,
 }
@@ -67,6 +71,8 @@ struct Live {
     /// Committed epochs that it still has to train again.
     replays: u32,
     stopping: bool,
+    /// Its worker, or some slots of it, was not to be used at some time since it was given to it.
+    drained: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -74,6 +80,8 @@ struct Known {
     plan: Arc<Plan>,
     rule: EnvironmentRule,
     bound: Option<Environment>,
+    /// Most of its segments that are trained at once.
+    most: Option<u32>,
     cancelled: bool,
     paused: bool,
 }
@@ -84,6 +92,10 @@ struct Connected {
     session: SessionId,
     slots: u32,
     environment: Environment,
+    /// Live attempts that it listed, or was given since.
+    here: BTreeSet<Attempt>,
+    /// It stopped one of these unasked: it is shutting down.
+    leaving: bool,
 }
 
 /// What a life of the coordinator keeps in memory, as the oracle follows it.
@@ -131,6 +143,8 @@ struct Record {
     replayed: BTreeSet<LineageKey>,
     damaged: BTreeSet<Digest>,
     collected: BTreeSet<Digest>,
+    /// What of workers is not to be used.
+    drains: BTreeMap<WorkerId, Drain>,
     /// Where each epoch that counts was trained.
     trained: BTreeMap<(SegmentId, Epoch), Attempt>,
     /// Epochs that count for a segment and were trained for another.
@@ -157,6 +171,7 @@ impl Oracle {
             replayed: BTreeSet::new(),
             damaged: BTreeSet::new(),
             collected: BTreeSet::new(),
+            drains: BTreeMap::new(),
             trained: BTreeMap::new(),
             reused: BTreeMap::new(),
             manifests: BTreeMap::new(),
@@ -241,6 +256,34 @@ impl Oracle {
     /// Whether a checkpoint is stored as given up.
     pub fn is_collected(&self, manifest: &Digest) -> bool {
         self.lock().stored.collected.contains(manifest)
+    }
+
+    /// Whether a worker, or some slots of it, is not to be used.
+    pub fn is_drained(&self, worker: WorkerId) -> bool {
+        self.lock().stored.drains.contains_key(&worker)
+    }
+
+    /// Epochs that an attempt is not to commit where `said` is what it is to commit: the one after the next, and those that
+    /// are committed, of its own segment or, where it trains some again, on its whole path. None where something else is
+    /// to be stored first.
+    pub fn out_of_turn(&self, attempt: Attempt, said: Epoch) -> Vec<(PlannedEpoch, Digest)> {
+        let books = self.lock();
+        let record = &books.stored;
+        let replays = record.live(attempt).map_or(0, |live| live.replays as usize);
+        let (mut others, mut at) = (Vec::new(), Some(attempt.segment));
+        while let Some((id, own)) = at.and_then(|id| Some((id, record.segments.get(&id)?))) {
+            let committed = own.epochs[..own.committed].iter().rev();
+            others.extend(committed.filter_map(|epoch| Some((*epoch, *record.manifests.get(&(id, epoch.0))?))));
+            at = own.parent.filter(|_| replays > 0);
+        }
+        let Some(own) = record.segments.get(&attempt.segment) else { return Vec::new() };
+        let ahead = |ahead: usize| own.epochs.get(own.committed + ahead).copied();
+        let turn = if (1..=others.len()).contains(&replays) { Some(others.remove(replays - 1).0) } else { ahead(0) };
+        if turn.is_none_or(|turn| turn.0 != said) {
+            return Vec::new();
+        }
+        others.extend(ahead(1).map(|later| (later, later.1.0)));
+        others
     }
 
     /// An epoch on the way to the end of an attempt's segment, wherever.

@@ -35,12 +35,14 @@ impl World {
                     self.restart_after(0);
                 }
             }
+            Fault::StallCoordinator => self.stall_life(long),
             Fault::BreakStream => self.machines[index].break_link(&mut self.scene),
             Fault::StallStream => {
                 if let Some(connection) = self.machines[index].agent.as_ref().and_then(|agent| agent.connection()) {
                     self.scene.stall(connection, long);
                 }
             }
+            Fault::CutOff => self.machines[index].cut_off(&mut self.scene, long * 2),
             Fault::KillAgent => {
                 self.machines[index].kill(&mut self.scene);
                 self.scene.after(long, Happening::Boot(index));
@@ -53,6 +55,11 @@ impl World {
             }
             Fault::Damage => self.damage(),
             Fault::DamageMany => (0..5).for_each(|_| self.damage()),
+            Fault::LoseLatest => {
+                let count = 1 + self.scene.random.index(4);
+                let lost = self.scene.objects.lose_latest(count);
+                self.scene.line(format_args!("the last {lost} checkpoints are lost"));
+            }
             Fault::Lie => self.lie(),
         }
     }

@@ -18,7 +18,10 @@ impl World {
             }
             other => self.scene.line(format_args!("a user asks {other:?}")),
         }
-        self.asked = Some(number);
+        // Who submits what is senseless waits for nothing.
+        if !matches!(what, Ask::SubmitSenseless(_)) {
+            self.asked = Some(number);
+        }
         let answers = self.answers.clone();
         if let Some(life) = self.lives.last_mut() {
             life.tasks.spawn(answers.ask(handle, what));
@@ -49,12 +52,6 @@ impl World {
         if self.scene.random.per_mille((1_000_000 / self.setting.requests).min(1000)) {
             let id = ExperimentId(uuid::Uuid::from_u128(u128::from(self.scene.random.between(1, 4))));
             let ask = match self.scene.random.below(18) {
-                _ if self.scene.random.per_mille(self.setting.senseless) => {
-                    let mut request = experiments::request(0, 0);
-                    request.experiment = ExperimentId(uuid::Uuid::from_u128(99));
-                    request.plan.segments.clear();
-                    Ask::SubmitSenseless(Box::new(request))
-                }
                 0 => Ask::Cancel(id),
                 1..=3 => Ask::Pause(id),
                 4..=6 => Ask::Resume(id),
@@ -87,15 +84,47 @@ impl World {
         Ask::Share(id, change)
     }
 
-    /// Has a machine, or one slot of it, not used any more, or used again.
-    fn drain(&self) -> Ask {
-        let random = &self.scene.random;
-        let machine = &self.machines[random.index(self.machines.len())];
-        let drain = match random.below(3) {
-            0 => Some(Drain::Worker),
-            1 => Some(Drain::Slots([u32::try_from(random.below(3)).unwrap_or(0)].into())),
-            _ => None,
+    /// Has a machine, or one slot of it, not used any more until someone has looked at it. Where that is done with the cable
+    /// pulled, it may be used again before it is back.
+    fn drain(&mut self) -> Ask {
+        let random = self.scene.random.clone();
+        let index = random.index(self.machines.len());
+        let drain = if random.per_mille(500) {
+            Drain::Worker
+        } else {
+            Drain::Slots([u32::try_from(random.below(3)).unwrap_or(0)].into())
         };
-        Ask::Drain(machine.id, drain)
+        if random.per_mille(500) {
+            self.scene.after(random.wait(20_000), Happening::Unplug(index));
+        }
+        self.scene.after(random.wait(90_000), Happening::UseAgain(index));
+        Ask::Drain(self.machines[index].id, Some(drain))
+    }
+
+    pub(super) fn unplug(&mut self, index: usize) {
+        let long = self.scene.random.wait(60_000);
+        if !self.scene.calm {
+            self.machines[index].cut_off(&mut self.scene, long);
+        }
+    }
+
+    pub(super) fn use_again(&mut self, index: usize) {
+        if self.scene.calm {
+            return;
+        }
+        if self.asked.is_some() {
+            return self.scene.after(1000, Happening::UseAgain(index));
+        }
+        self.ask(Ask::Drain(self.machines[index].id, None));
+    }
+
+    /// Submits what contradicts itself. It changes nothing, so it may come at any time, whatever else is asked.
+    pub(super) fn submit_senseless(&mut self) {
+        if self.scene.calm {
+            return;
+        }
+        let wait = self.scene.random.wait(self.setting.senseless) + 1;
+        self.scene.after(wait, Happening::Senseless);
+        self.ask(Ask::SubmitSenseless(Box::new(experiments::senseless())));
     }
 }
