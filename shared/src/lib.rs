@@ -9,7 +9,6 @@ pub mod architecture;
 pub mod augment;
 pub mod checkpoint;
 pub mod compare;
-pub mod crash;
 pub mod dataset;
 pub mod digest;
 pub mod document;

@@ -48,7 +48,7 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// Where processes look whether they have to die: `ceteris_shared::crash`.
+    /// Where processes look whether they have to die: `ceteris_crash`.
     fn crash(&self) -> PathBuf {
         self.folder.join("crash")
     }
@@ -206,7 +206,7 @@ impl Fleet {
         &self.crash
     }
 
-    /// Asks for one death at this point: `ceteris_shared::crash`.
+    /// Asks for one death at this point: `ceteris_crash`.
     ///
     /// # Panics
     /// When the test's folder is not writable.

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use ceteris_shared::crash::Point;
+use ceteris_crash::Point;
 use ceteris_tests::{Cluster, Fleet, Images, Place, Spec, Work, eventually};
 
 /// How a process is brought to a point.

@@ -16,7 +16,7 @@ use std::{
 };
 
 use ceteris_blob::{Blobs, digest_file};
-use ceteris_shared::{crash, digest::Digest};
+use ceteris_shared::digest::Digest;
 use tokio::time::Instant;
 
 use crate::backoff;
@@ -233,7 +233,7 @@ impl Cache {
             self.make_room().await?;
             patiently(self.patience, || self.blobs.fetch(&digest, path)).await?
         };
-        crash::here(crash::Point::ObjectFetched);
+        ceteris_crash::here(ceteris_crash::Point::ObjectFetched);
         self.make_room().await?;
         Ok(length)
     }

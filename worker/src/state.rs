@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ceteris_shared::{crash, ids::WorkerId};
+use ceteris_shared::ids::WorkerId;
 use uuid::Uuid;
 
 use crate::spool::{self, Spool};
@@ -78,7 +78,7 @@ impl State {
         } else {
             let worker = WorkerId(Uuid::new_v4());
             write_durably(&id, &format!("{worker}\n")).map_err(at(&id))?;
-            crash::here(crash::Point::WorkerIdWritten);
+            ceteris_crash::here(ceteris_crash::Point::WorkerIdWritten);
             worker
         };
         let spool = Spool::open(&spool_folder, spool_bytes)?;

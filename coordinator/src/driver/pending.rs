@@ -8,7 +8,6 @@ use std::{
 
 use ceteris_scheduler::{Change as Decision, Effect, Event, Message, Rejection};
 use ceteris_shared::{
-    crash,
     ids::{ExperimentId, SegmentId, SessionId, WorkerId},
     planted,
 };
@@ -116,7 +115,7 @@ impl Driver {
             return Err(error);
         }
         if !changes.is_empty() {
-            crash::here(crash::Point::DecisionsCommitted);
+            ceteris_crash::here(ceteris_crash::Point::DecisionsCommitted);
         }
         self.deliver_all(messages);
         answers.into_iter().for_each(|answer| answer());

@@ -6,10 +6,7 @@
 
 use std::sync::Arc;
 
-use ceteris_shared::{
-    crash,
-    ids::{Attempt, WorkerId},
-};
+use ceteris_shared::ids::{Attempt, WorkerId};
 use futures::future::BoxFuture;
 
 use crate::store::{self, Observed, Store};
@@ -74,7 +71,7 @@ impl Observations {
         self.storing = Some(Box::pin(async move {
             let events: Vec<(u64, Attempt)> = observed.iter().map(|event| (event.sequence, event.attempt)).collect();
             let known = store.append(worker, observed).await?;
-            crash::here(crash::Point::ObservationsStored);
+            ceteris_crash::here(ceteris_crash::Point::ObservationsStored);
             let last = events.last().map_or(0, |event| event.0);
             let refused = events.iter().zip(known).filter(|(_, known)| !known).map(|(event, _)| event.1).collect();
             Ok(Stored { last, refused })

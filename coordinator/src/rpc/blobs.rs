@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ceteris_proto::{BLOB_CHUNK_BYTES, v1};
-use ceteris_shared::{crash, digest::Digest};
+use ceteris_shared::digest::Digest;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::Status;
 
@@ -35,7 +35,7 @@ impl Service {
             chunk = next(&mut chunks).await?;
         }
         writer.finish().await?;
-        crash::here(crash::Point::UploadStored);
+        ceteris_crash::here(ceteris_crash::Point::UploadStored);
         Ok(false)
     }
 

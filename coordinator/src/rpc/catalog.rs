@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ceteris_shared::{
-    crash,
     dataset::{MAX_MANIFEST_BYTES, Manifest},
     digest::Digest,
     document::{Dataset, Datasets, Weights, WeightsEntry},
@@ -27,7 +26,7 @@ impl Service {
         let manifest = self.manifest(digest).await?;
         self.check_shards(&manifest).await?;
         let record = self.store.register_dataset(&dataset_record(name, digest, &manifest)).await?;
-        crash::here(crash::Point::DatasetNamed);
+        ceteris_crash::here(ceteris_crash::Point::DatasetNamed);
         Ok(Datasets { datasets: vec![dataset(record)] })
     }
 
@@ -84,7 +83,7 @@ impl Service {
         }
         let record = WeightsRecord { name: name.to_owned(), digest, arch, registered_at: now() };
         let record = self.store.register_weights(&record).await?;
-        crash::here(crash::Point::WeightsNamed);
+        ceteris_crash::here(ceteris_crash::Point::WeightsNamed);
         Ok(Weights { weights: vec![weights(record)] })
     }
 

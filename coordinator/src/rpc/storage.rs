@@ -12,7 +12,7 @@ use std::{
 use ceteris_blob::Listed;
 use ceteris_shared::{
     checkpoint::{self, Manifest},
-    crash, dataset,
+    dataset,
     digest::Digest,
     document::{Garbage, Objects, Storage, Unusable},
     features,
@@ -106,10 +106,10 @@ impl Service {
             garbage.retain(|digest| !latest.objects.contains_key(digest));
         }
         if !dry_run {
-            crash::here(crash::Point::CheckpointsGivenUp);
+            ceteris_crash::here(ceteris_crash::Point::CheckpointsGivenUp);
             let remove = |digest: Digest| async move {
                 self.blobs.remove(&digest).await?;
-                crash::here(crash::Point::ObjectDeleted);
+                ceteris_crash::here(ceteris_crash::Point::ObjectDeleted);
                 Ok::<_, Error>(())
             };
             futures::stream::iter(garbage).map(remove).buffer_unordered(REQUESTS).try_collect::<Vec<()>>().await?;

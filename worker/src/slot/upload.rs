@@ -12,7 +12,6 @@ use std::{
 use ceteris_proto::fleet::{EpochCommitted, EventKind, StepCommitted};
 use ceteris_shared::{
     checkpoint::{Manifest, Part, Role, SCHEMA},
-    crash,
     digest::Digest,
     ids::{Attempt, Epoch},
     lineage::LineageKey,
@@ -170,7 +169,7 @@ impl Uploader {
         for (scored, path) in &report.predictions {
             predictions.push((scored.clone(), self.store_file(path).await.map_err(failed)?.0));
         }
-        crash::here(crash::Point::PredictionsStored);
+        ceteris_crash::here(ceteris_crash::Point::PredictionsStored);
         let Stored { manifest, weights, parts } = self.store(epoch_checkpoint(report)).await.map_err(failed)?;
         let EpochReport { epoch, key, spent, .. } = *report;
         Ok((EpochCommitted { epoch, key, manifest, predictions, spent, weights: Some(weights) }, parts))
@@ -181,7 +180,7 @@ impl Uploader {
         let mut parts = Vec::with_capacity(checkpoint.parts.len());
         for (role, path) in checkpoint.parts {
             let (digest, bytes) = self.store_file(path).await?;
-            crash::here(crash::Point::CheckpointPartStored);
+            ceteris_crash::here(ceteris_crash::Point::CheckpointPartStored);
             // An attempt that goes on from here begins with what is here already.
             self.shared.cache.adopt(digest, path).await;
             parts.push(Part { role, digest, bytes });
@@ -201,7 +200,7 @@ impl Uploader {
         let parts = manifest.parts.iter().map(|part| part.digest).collect();
         let blobs = self.shared.cache.blobs();
         let manifest = patiently(self.shared.limits.store_patience, || blobs.put_bytes(&bytes)).await?;
-        crash::here(crash::Point::CheckpointManifestStored);
+        ceteris_crash::here(ceteris_crash::Point::CheckpointManifestStored);
         Ok(Stored { manifest, weights, parts })
     }
 

@@ -8,8 +8,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ceteris_shared::crash;
-
 use super::{Disk, Error};
 
 /// A folder that holds one queue and nothing else of that kind.
@@ -48,7 +46,7 @@ impl Disk for Folder {
             return Err(at(&path)(source));
         }
         self.open.insert(segment, file);
-        crash::here(crash::Point::SpoolFileMade);
+        ceteris_crash::here(ceteris_crash::Point::SpoolFileMade);
         Ok(())
     }
 
@@ -64,7 +62,7 @@ impl Disk for Folder {
     fn append(&mut self, segment: u64, bytes: &[u8]) -> Result<(), Error> {
         let mut file = self.file(segment)?;
         file.write_all(bytes).and_then(|()| file.sync_data()).map_err(at(&self.place(segment)))?;
-        crash::here(crash::Point::EventSpooled);
+        ceteris_crash::here(ceteris_crash::Point::EventSpooled);
         Ok(())
     }
 
@@ -81,7 +79,7 @@ impl Disk for Folder {
         self.open.remove(&segment);
         let path = self.place(segment);
         fs::remove_file(&path).map_err(at(&path))?;
-        crash::here(crash::Point::SpoolFileRemoved);
+        ceteris_crash::here(ceteris_crash::Point::SpoolFileRemoved);
         Ok(())
     }
 

@@ -131,7 +131,7 @@ async fn an_agent_that_ends_leaves_a_checkpoint() {
     holds(&world, 1, 1).await;
     agent.stop().await.expect("it ends in good order");
     let events = world.coordinator.ended(attempt(1)).await;
-    assert_eq!(story(&events), ["started", "step 3 of 1", "handed back"]);
+    assert_eq!(story(&events), ["started", "step 3 of 1", "stopped"]);
     let agent = world.agent();
     world.coordinator.registered(2).await;
     goes_on_from(&world, steps(&events)[0]).await;

@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ceteris_shared::crash;
 use memmap2::{Mmap, MmapOptions};
 
 /// Why a file could not be read or written.
@@ -79,7 +78,7 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<(), Error> {
         let _ = fs::remove_file(&aside);
         Error::Io { file: file.to_owned(), action: "cannot be written", source }
     })?;
-    crash::here(crash::Point::FileWritten);
+    ceteris_crash::here(ceteris_crash::Point::FileWritten);
     Ok(())
 }
 

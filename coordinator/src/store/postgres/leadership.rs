@@ -17,7 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ceteris_shared::crash;
 use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgConnectOptions, query, query_scalar};
 use tokio::{
     sync::watch,
@@ -230,7 +229,7 @@ impl Candidate {
 
     async fn reign(self, epoch: i64) -> Result<Postgres, Error> {
         tracing::info!(database = %self.server, epoch, "leading");
-        crash::here(crash::Point::LeadershipTaken);
+        ceteris_crash::here(ceteris_crash::Point::LeadershipTaken);
         let reign = Reign::begin(self.connection, epoch, self.timing, self.server.clone());
         Postgres::open(self.server, &self.instance, reign).await
     }

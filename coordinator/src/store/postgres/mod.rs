@@ -17,7 +17,6 @@ use std::{borrow::Cow, collections::HashMap, time::Duration};
 use async_trait::async_trait;
 use ceteris_scheduler::Snapshot;
 use ceteris_shared::{
-    crash,
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, SegmentId, WorkerId},
     lineage::LineageKey,
@@ -75,7 +74,7 @@ impl Postgres {
         let (pool, deciding) = (connect(CONNECTIONS).await?, connect(DECIDING).await?);
         let migrated = sqlx::migrate!("migrations/postgres").run(&pool).await;
         migrated.map_err(|error| server::migrating(server.place(), error))?;
-        crash::here(crash::Point::DatabaseMigrated);
+        ceteris_crash::here(ceteris_crash::Point::DatabaseMigrated);
         Ok(Self { server, pool, deciding, reign })
     }
 

@@ -15,7 +15,6 @@ use std::{
 };
 
 use ceteris_scheduler::Timestamp;
-use ceteris_shared::crash;
 use sqlx::{Connection as _, SqliteConnection, migrate::Migrator, query, query_scalar, sqlite::SqliteConnectOptions};
 
 pub use restore::{Lost, Replaced, Restored, restore};
@@ -98,9 +97,9 @@ pub async fn backup(database: &Path, to: &Path, replace: bool) -> Result<Backup,
         let _ = fs::remove_file(&aside);
     }
     let backup = written?;
-    crash::here(crash::Point::BackupCopied);
+    ceteris_crash::here(ceteris_crash::Point::BackupCopied);
     rename(&aside, to)?;
-    crash::here(crash::Point::BackupNamed);
+    ceteris_crash::here(ceteris_crash::Point::BackupNamed);
     Ok(backup)
 }
 

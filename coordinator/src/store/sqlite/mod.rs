@@ -24,7 +24,6 @@ use std::{
 use async_trait::async_trait;
 use ceteris_scheduler::Snapshot;
 use ceteris_shared::{
-    crash,
     digest::Digest,
     ids::{Attempt, Epoch, ExperimentId, SegmentId, WorkerId},
     lineage::LineageKey,
@@ -73,7 +72,7 @@ impl Sqlite {
         let writing = options.clone().create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
         let writer = pool(1).connect_with(writing).await.map_err(|error| opening(place, error))?;
         backup::MIGRATOR.run(&writer).await.map_err(|error| migrating(place, error))?;
-        crash::here(crash::Point::DatabaseMigrated);
+        ceteris_crash::here(ceteris_crash::Point::DatabaseMigrated);
         let readers =
             pool(READERS).connect_with(options.read_only(true)).await.map_err(|error| opening(place, error))?;
         let writer = Writer::new(place, writer);

@@ -283,6 +283,15 @@ impl Machine {
         }
         let all = self.agent.as_ref().and_then(|agent| agent.work.get(&attempt));
         let finished = all.is_some_and(|e| e.training && e.next >= e.start.work.epochs.len() && e.uploads.is_empty());
-        self.end(scene, attempt, Some(if finished { EventKind::Finished } else { EventKind::Stopped }));
+        let leaving = self.agent.as_ref().is_some_and(|agent| agent.leaving);
+        self.end(
+            scene,
+            attempt,
+            Some(match (finished, leaving) {
+                (true, _) => EventKind::Finished,
+                (false, true) => EventKind::Stopped,
+                (false, false) => EventKind::HandedBack,
+            }),
+        );
     }
 }

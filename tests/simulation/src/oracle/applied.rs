@@ -296,7 +296,8 @@ impl Record {
             Some(State::Queued { not_before }) => Some(not_before),
             _ => None,
         };
-        self.require(not_before.is_some_and(|not_before| not_before <= at), "back-off is kept", || {
+        let until = not_before.map(|not_before| self.waits_until(life, attempt.segment, not_before));
+        self.require(until.is_some_and(|until| until <= at), "back-off is kept", || {
             format!("{attempt} begins at {at}, and its segment was {state:?}")
         });
         let Some(known) = self.experiments.get(&experiment) else { return };

@@ -18,7 +18,7 @@ use ceteris_shared::{
 use futures::FutureExt as _;
 
 use super::{
-    Connected, Oracle, Record,
+    Oracle, Record,
     brief::{Brief, BriefEffect},
 };
 use crate::trace::Trace;
@@ -102,6 +102,8 @@ impl Observer for Watcher {
         }
         if first {
             record.restored(self.life, scheduler, lease);
+            let waits = record.lives.get(&self.life).map(|life| life.waits.clone()).unwrap_or_default();
+            books.stored.lives.entry(self.life).or_default().waits = waits;
         }
     }
 }
@@ -113,20 +115,6 @@ impl Record {
         self.require(expected == *known, "connections are the workers' last ones", || {
             format!("the {whose} has {known:?} where {expected:?} are open")
         });
-    }
-
-    /// After a restart every live attempt has a whole lease in which its worker can come back.
-    fn restored(&mut self, life: u64, scheduler: &Scheduler, lease: Timestamp) {
-        let live: Vec<_> = scheduler.saved().filter_map(|(id, saved)| Some((id, saved.state.live()?))).collect();
-        for (segment, live) in live {
-            let attempt = Attempt { segment, number: live.attempt };
-            self.require(live.until == lease, "a restart renews leases", || {
-                format!("{attempt} is believed alive until {} after a restart, not {lease}", live.until)
-            });
-            if let Some(life) = self.lives.get_mut(&life) {
-                life.until.insert(attempt, lease);
-            }
-        }
     }
 
     /// What the scheduler knows is what is stored.
@@ -141,7 +129,12 @@ impl Record {
             let Some(stored) = stored.get(&id) else {
                 return self.broken("the store is the scheduler's", format!("{id} is not stored"));
             };
-            let (live, stored) = (self.comparable(id, live), self.comparable(id, (*stored).clone()));
+            let (mut live, stored) = (self.comparable(id, live), self.comparable(id, (*stored).clone()));
+            // What a clock that was ahead wrote is waited for no longer than by this one.
+            if let (State::Queued { not_before: own }, State::Queued { not_before }) = (&mut live.state, &stored.state)
+            {
+                *own = (*own).max(*not_before);
+            }
             self.require(live == stored, "the store is the scheduler's", || {
                 format!("{id} is stored as {stored:?}, and is {live:?}")
             });
@@ -193,7 +186,14 @@ impl Record {
                 let renewed = running.iter().filter(|_| current);
                 renewed.for_each(|attempt| self.renew(life, now, *worker, *attempt));
             }
+            Event::HeldUp => {
+                let until = now.after(self.config.lease);
+                if let Some(life) = self.lives.get_mut(&life) {
+                    life.until.values_mut().for_each(|lease| *lease = until);
+                }
+            }
             Event::AttemptReported { worker, session, attempt, report } => {
+                self.renew_over(life, now, *worker, *session);
                 self.check_report(life, (*worker, *session), *attempt, report, effects);
             }
             _ => {}
@@ -251,41 +251,13 @@ impl Record {
         }
     }
 
-    fn is_current(&self, life: u64, worker: WorkerId, session: SessionId) -> bool {
+    pub(super) fn is_current(&self, life: u64, worker: WorkerId, session: SessionId) -> bool {
         let open = self.lives.get(&life).and_then(|life| life.connections.get(&worker));
         open.is_some_and(|open| open.session == session)
     }
 
     pub(super) fn live(&self, attempt: Attempt) -> Option<&super::Live> {
         self.segments.get(&attempt.segment)?.live.as_ref().filter(|live| live.attempt == attempt)
-    }
-
-    fn renew(&mut self, life: u64, now: Timestamp, worker: WorkerId, attempt: Attempt) {
-        let renewed = self.live(attempt).is_some_and(|live| live.worker == worker && !live.stopping);
-        let until = now.after(self.config.lease);
-        if let Some(life) = self.lives.get_mut(&life).filter(|_| renewed) {
-            life.until.insert(attempt, until);
-        }
-    }
-
-    fn connect(&mut self, life: u64, now: Timestamp, connected: &ceteris_scheduler::WorkerConnected) {
-        let (worker, session) = (connected.worker, connected.session);
-        let (slots, environment) = (connected.slots, connected.environment.clone());
-        let here = connected.running.iter().copied().collect();
-        let open = Connected { session, slots, environment, here, leaving: false };
-        let soon = now.after(self.config.replay);
-        let held: Vec<Attempt> = {
-            let live = self.segments.values().filter_map(|segment| segment.live.as_ref());
-            live.filter(|live| live.worker == worker).map(|live| live.attempt).collect()
-        };
-        let Some(record) = self.lives.get_mut(&life) else { return };
-        record.connections.insert(worker, open);
-        for attempt in held.iter().filter(|attempt| !connected.running.contains(attempt)) {
-            if let Some(until) = record.until.get_mut(attempt) {
-                *until = soon.min(*until);
-            }
-        }
-        connected.running.iter().for_each(|attempt| self.renew(life, now, worker, *attempt));
     }
 
     /// What an attempt says counts if, and only if, it is live, its worker's, and said on that worker's connection.

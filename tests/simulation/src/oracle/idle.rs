@@ -29,11 +29,12 @@ impl Record {
         }
     }
 
-    /// A worker hands back what it was given for slots that are not to be used, and nothing else.
+    /// A worker that goes on hands back what it was given for slots that are not to be used, or was told to stop, and nothing
+    /// else.
     pub(super) fn check_handed_back(&mut self, attempt: Attempt) {
-        let drained = self.live(attempt).is_none_or(|live| live.drained);
+        let drained = self.live(attempt).is_none_or(|live| live.drained || live.stopping);
         self.require(drained, "only what is not to be used hands back", || {
-            format!("{attempt} is handed back, and nothing was drained since it began")
+            format!("{attempt} is handed back, and nothing was drained or told to stop since it began")
         });
     }
 

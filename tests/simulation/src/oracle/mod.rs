@@ -10,6 +10,7 @@ mod brief;
 mod decided;
 mod ending;
 mod idle;
+mod leases;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -94,6 +95,8 @@ struct Connected {
     environment: Environment,
     /// Live attempts that it listed, or was given since.
     here: BTreeSet<Attempt>,
+    /// Attempts that it had no more when it connected, and may still tell of.
+    over: BTreeSet<Attempt>,
     /// It stopped one of these unasked: it is shutting down.
     leaving: bool,
 }
@@ -104,6 +107,8 @@ struct LifeRecord {
     connections: BTreeMap<WorkerId, Connected>,
     /// Until when each live attempt is believed alive.
     until: BTreeMap<Attempt, Timestamp>,
+    /// Until when what is queued was to wait when it was stored, and until when it waits by this life's clock.
+    waits: BTreeMap<SegmentId, (Timestamp, Timestamp)>,
     restored: bool,
     carried_out: u64,
 }
@@ -297,11 +302,15 @@ impl Oracle {
         let books = self.lock();
         let record = &books.ahead;
         let paused = |own: &Planned| record.experiments.get(&own.experiment).is_some_and(|known| known.paused);
-        let delayed = record.segments.values().filter_map(|own| match own.state {
-            Some(State::Queued { not_before }) if not_before > now && !paused(own) => Some(not_before),
+        let until = |id: &SegmentId, stored| record.waits_until(life, *id, stored);
+        let life = record.lives.get(&life);
+        let delayed = record.segments.iter().filter_map(|(id, own)| match own.state {
+            Some(State::Queued { not_before }) if until(id, not_before) > now && !paused(own) => {
+                Some(until(id, not_before))
+            }
             _ => None,
         });
-        let leases = record.lives.get(&life).into_iter().flat_map(|life| life.until.values().copied());
+        let leases = life.into_iter().flat_map(|life| life.until.values().copied());
         delayed.chain(leases).min()
     }
 

@@ -49,11 +49,13 @@ impl World {
         {
             attempt = *own;
         }
-        let kind = self.false_event(attempt);
+        let heard = self.machines[index].is_drained();
+        let kind = self.false_event(attempt, heard);
         self.machines[index].say_falsely(&mut self.scene, attempt, kind);
     }
 
-    fn false_event(&mut self, attempt: Attempt) -> EventKind {
+    /// `heard`: whether the coordinator knows everything that this machine said.
+    fn false_event(&mut self, attempt: Attempt, heard: bool) -> EventKind {
         let random = &self.scene.random;
         let key = LineageKey(Digest::of(&random.number().to_le_bytes()));
         let manifest = key.0;
@@ -67,8 +69,8 @@ impl World {
         match random.below(11) {
             10 => {
                 let found = self.scene.oracle.any_epoch(attempt, |length| random.index(length));
-                // Only what is not what comes next is not so.
-                let found = found.filter(|found| Some(*found) != next);
+                // Only what is not what comes next is not so, nor may it become so by what is said already.
+                let found = found.filter(|found| next.is_none_or(|next| found.0 < next.0 || (heard && *found != next)));
                 // Where it is committed, it is said as it was.
                 let known = found.and_then(|(epoch, _)| self.scene.oracle.manifest(attempt.segment, epoch));
                 let said = |(epoch, key)| match committed(epoch, key, vec![]) {

@@ -15,7 +15,6 @@ use std::{
 
 use ceteris_shared::{
     architecture::Part,
-    crash,
     ids::{Attempt, Epoch},
     lineage::LineageKey,
     predictions::Predictions,
@@ -185,7 +184,7 @@ impl Files<'_> {
 
     fn sync(&self, folder: &Path) -> Result<(), files::Error> {
         files::sync_folder(folder).and_then(|()| files::sync_folder(self.directory))?;
-        crash::here(crash::Point::CheckpointWritten);
+        ceteris_crash::here(ceteris_crash::Point::CheckpointWritten);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ceteris_shared::{crash, digest::Digest, ids::ExperimentId};
+use ceteris_shared::{digest::Digest, ids::ExperimentId};
 use sqlx::{Connection as _, SqliteConnection, query, query_scalar, sqlite::SqliteConnectOptions};
 
 use super::{
@@ -75,9 +75,9 @@ pub async fn restore(backup: &Path, database: &Path, replace: bool) -> Result<Re
     for ending in ["-wal", "-shm"] {
         remove(&beside(database, ending))?;
     }
-    crash::here(crash::Point::LogOfReplacedRemoved);
+    ceteris_crash::here(ceteris_crash::Point::LogOfReplacedRemoved);
     rename(&aside, database)?;
-    crash::here(crash::Point::RestoreNamed);
+    ceteris_crash::here(ceteris_crash::Point::RestoreNamed);
     Ok(Restored { backup: found, replaced: kept.map(|kept| Replaced { kept, lost }) })
 }
 

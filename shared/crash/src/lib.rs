@@ -1,7 +1,7 @@
 //! Places at which a process can be made to die: one after each step that makes something durable, so that tests can show
 //! of every one of them that whoever comes next goes on from there.
 //!
-//! Without the feature `crash-points`, [`here`] does nothing. With it, a process dies at the point whose name is in the
+//! Without the feature `points`, [`here`] does nothing. With it, a process dies at the point whose name is in the
 //! file that `CETERIS_CRASH_FILE` names. The first process that gets there takes the file away, so that one asks for one
 //! death, of whichever process comes by, and sees that it happened. Nothing is unwound, flushed or said to anyone, as
 //! with `kill -9`.
@@ -62,7 +62,7 @@ points! {
 }
 
 /// Dies here, if that was asked for.
-#[cfg(feature = "crash-points")]
+#[cfg(feature = "points")]
 pub fn here(point: Point) {
     use std::{env, fs, path::PathBuf, sync::OnceLock};
 
@@ -76,6 +76,6 @@ pub fn here(point: Point) {
 }
 
 /// Does nothing in this build.
-#[cfg(not(feature = "crash-points"))]
+#[cfg(not(feature = "points"))]
 #[inline]
 pub fn here(_point: Point) {}
