@@ -70,7 +70,7 @@ async fn run(scratch: &Path) -> Outcome<()> {
     let store = Arc::new(Sqlite::open(&place).await?);
     let attempts = assign(&store).await?;
     let mut sent = 0;
-    send(&store, &attempts, 0..1).await?;
+    send(&store, prepare(&attempts, 0..1)).await?;
     sent += 1;
     say(&json!({ "ready": true, "program": format!("ceteris {}", env!("CARGO_PKG_VERSION")), "workers": WORKERS,
         "points_per_event": POINTS }))?;
@@ -82,13 +82,14 @@ async fn run(scratch: &Path) -> Outcome<()> {
         };
         let fdatasync = synchronisations(scratch)?;
         let watched = Watched::start(&store, &attempts, &place);
+        let events = prepare(&attempts, sent..sent + epochs);
         let start = Instant::now();
-        send(&store, &attempts, sent..sent + epochs).await?;
+        send(&store, events).await?;
         let seconds = start.elapsed().as_secs_f64();
         let (reads, log_bytes) = watched.stop().await?;
         let all = sent + epochs;
         // Everything of this round once more, as after a stream that broke: nothing may change.
-        send(&store, &attempts, sent..all).await?;
+        send(&store, prepare(&attempts, sent..all)).await?;
         let right = is_as_sent(&store, &attempts, all).await?;
         sent = all;
         say(&json!({
@@ -176,21 +177,32 @@ fn value(worker: usize, epoch: u32, split: Split, name: &str, step: u32) -> f64 
     (place + if split == Split::Val { 0.3 } else { 0.0 }).sin()
 }
 
-/// Has every worker send these epochs, one event each, and returns when all are acknowledged.
-async fn send(store: &Arc<Sqlite>, attempts: &[(WorkerId, Attempt)], epochs: std::ops::Range<u32>) -> Outcome<()> {
+/// What a worker hands over, one batch after the other.
+type Batches = (WorkerId, Vec<Vec<Observed>>);
+
+/// Events of these epochs, one each, of every worker.
+fn prepare(attempts: &[(WorkerId, Attempt)], epochs: std::ops::Range<u32>) -> Vec<Batches> {
+    let of_worker = |(index, &(worker, attempt)): (usize, &(WorkerId, Attempt))| {
+        let event = |&epoch: &u32| {
+            let what = Observation::Metrics(points(index, epoch));
+            Observed { sequence: u64::from(epoch) + 1, attempt, what }
+        };
+        let all: Vec<u32> = epochs.clone().collect();
+        (worker, all.chunks(BATCH as usize).map(|epochs| epochs.iter().map(event).collect()).collect())
+    };
+    attempts.iter().enumerate().map(of_worker).collect()
+}
+
+/// Has every worker send its events, and returns when all are acknowledged.
+async fn send(store: &Arc<Sqlite>, events: Vec<Batches>) -> Outcome<()> {
     let mut workers = tokio::task::JoinSet::new();
-    for (index, &(worker, attempt)) in attempts.iter().enumerate() {
-        let (store, epochs) = (Arc::clone(store), epochs.clone());
+    for (worker, batches) in events {
+        let store = Arc::clone(store);
         workers.spawn(async move {
-            let all: Vec<u32> = epochs.collect();
-            for epochs in all.chunks(BATCH as usize) {
-                let event = |&epoch: &u32| {
-                    let what = Observation::Metrics(points(index, epoch));
-                    Observed { sequence: u64::from(epoch) + 1, attempt, what }
-                };
-                let known = store.append(worker, epochs.iter().map(event).collect()).await?;
+            for batch in batches {
+                let known = store.append(worker, batch).await?;
                 if known.iter().any(|known| !known) {
-                    return Err(format!("an event of worker {index} was refused").into());
+                    return Err(format!("an event of worker {worker} was refused").into());
                 }
             }
             Outcome::Ok(())

@@ -18,7 +18,7 @@ use crate::{command, programs, setup, workspace::Workspace};
 const ABOUT: &str = "Metric points per second that are durable in a SQLite file on disk: events of 1,000 points, 990 training losses and \
                      10 scores, from 16 workers whose sessions hand them over eight at a time, through the coordinator's own append path with \
                      sequence numbers, while a reader reads series; against MLflow's `log_batch` of 1,000 metrics on its own SQLite \
-                     store, called in its process without a server.";
+                     store, called in its process without a server. Both have what they send in memory before the time begins.";
 const OURS: &str = "ceteris";
 const PEER: &str = "MLflow";
 const SETTING: &str = "metrics";

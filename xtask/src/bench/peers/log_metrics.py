@@ -28,22 +28,26 @@ def main():
     run = client.create_run(client.create_experiment("bench")).info.run_id
     sent = 0
 
-    def work(batches):
+    def prepare(batches):
         nonlocal sent
-        for _ in range(batches):
-            steps = range(sent * POINTS, (sent + 1) * POINTS)
-            metrics = [Metric("step_loss", value(step), 1_790_000_000_000 + step, step) for step in steps]
-            client.log_batch(run, metrics=metrics)
-            sent += 1
+        first, sent = sent, sent + batches
+        batch = lambda index: range(index * POINTS, (index + 1) * POINTS)
+        metric = lambda step: Metric("step_loss", value(step), 1_790_000_000_000 + step, step)
+        return [[metric(step) for step in batch(index)] for index in range(first, sent)]
 
-    work(1)
+    def work(batches):
+        for metrics in batches:
+            client.log_batch(run, metrics=metrics)
+
+    work(prepare(1))
     say({"ready": True, "program": f"mlflow {mlflow.__version__}", "points_per_batch": POINTS})
     for line in sys.stdin:
         words = line.split()
         if len(words) != 2 or words[0] != "go":
             raise SystemExit(f"expected `go N`, not {line!r}")
+        batches = prepare(int(words[1]))
         start = time.perf_counter()
-        work(int(words[1]))
+        work(batches)
         seconds = time.perf_counter() - start
         found = {(metric.step, metric.value) for metric in client.get_metric_history(run, "step_loss")}
         right = found == {(step, value(step)) for step in range(sent * POINTS)}
