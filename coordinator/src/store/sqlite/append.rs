@@ -152,7 +152,7 @@ async fn commit<'a>(
     let committed = in_transaction(&mut connection, batches).await;
     if let Err(error) = query("PRAGMA foreign_keys = ON").execute(&mut *connection).await {
         // Whoever gets it next relies on them.
-        let _ = connection.close_hard().await;
+        drop(connection.detach());
         return Err(error.into());
     }
     committed
