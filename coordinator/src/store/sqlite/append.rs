@@ -19,12 +19,10 @@ use ceteris_shared::{
     ids::{Attempt, WorkerId},
     trainer::MetricPoint,
 };
-use sqlx::{
-    AssertSqlSafe, Connection as _, Sqlite as Driver, SqliteConnection, query, query_scalar, sqlite::SqliteArguments,
-};
+use sqlx::{AssertSqlSafe, Sqlite as Driver, SqliteConnection, query, query_scalar, sqlite::SqliteArguments};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{Fault, Writer, write::write_sequence, writer::BEGIN};
+use super::{Fault, Writer, write::write_sequence};
 use crate::store::{
     Error, Observation, Observed,
     codec::{int, json},
@@ -141,28 +139,12 @@ async fn alone(writer: &Writer, batch: &Batch) -> Result<Vec<bool>, Fault> {
     Ok(known)
 }
 
-/// One transaction; for each event of each batch, whether its attempt is the worker's. What its rows refer to is read or
-/// written in it, so that SQLite need not look it up again for each of them, which is a sixth of the work.
+/// One transaction; for each event of each batch, whether its attempt is the worker's.
 async fn commit<'a>(
     writer: &Writer,
     batches: impl Iterator<Item = (WorkerId, &'a [Observed])> + Send,
 ) -> Result<Vec<Vec<bool>>, Fault> {
-    let mut connection = writer.pool.acquire().await?;
-    query("PRAGMA foreign_keys = OFF").execute(&mut *connection).await?;
-    let committed = in_transaction(&mut connection, batches).await;
-    if let Err(error) = query("PRAGMA foreign_keys = ON").execute(&mut *connection).await {
-        // Whoever gets it next relies on them.
-        drop(connection.detach());
-        return Err(error.into());
-    }
-    committed
-}
-
-async fn in_transaction<'a>(
-    connection: &mut SqliteConnection,
-    batches: impl Iterator<Item = (WorkerId, &'a [Observed])> + Send,
-) -> Result<Vec<Vec<bool>>, Fault> {
-    let mut transaction = connection.begin_with(BEGIN).await?;
+    let mut transaction = writer.writing().await?;
     let mut names = Names::default();
     let (mut rows, mut all) = (Vec::new(), Vec::new());
     for (worker, observed) in batches {

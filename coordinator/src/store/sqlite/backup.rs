@@ -149,6 +149,15 @@ pub async fn examine(place: &Path) -> Result<Backup, Error> {
         let table = row.text("table").unwrap_or_default();
         return Err(damaged(format!("a row of the table `{table}` belongs to one that is not there")));
     }
+    // What the schema does not say; a backup of an earlier one has no points.
+    let known = query("SELECT 1 FROM sqlite_schema WHERE name = 'points'").fetch_optional(&mut connection).await;
+    if known.map_err(|error| named(place, error))?.is_some() {
+        let lost = "SELECT 1 FROM points WHERE series NOT IN (SELECT id FROM series) LIMIT 1";
+        let lost = query(lost).fetch_optional(&mut connection).await.map_err(|error| named(place, error))?;
+        if lost.is_some() {
+            return Err(damaged("a measured value belongs to a series that is not there".to_owned()));
+        }
+    }
     let contents = contents(&mut connection).await.map_err(|fault| within(place, fault))?;
     close(connection, place).await?;
     Ok(Backup { contents, bytes })

@@ -21,8 +21,6 @@ use sqlx::{Sqlite as Driver, SqlitePool, Transaction};
 use super::{Fault, sql};
 use crate::store::Error;
 
-/// Takes the write lock at once.
-pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 /// A log of so many bytes is long.
 pub(super) const LONG: u64 = 16 << 20;
 /// How long the writer waits for readers then.
@@ -46,7 +44,7 @@ impl Writer {
 
     /// A transaction that holds the write lock from its beginning.
     pub(super) async fn writing(&self) -> Result<Transaction<'static, Driver>, Fault> {
-        Ok(self.pool.begin_with(BEGIN).await?)
+        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
     }
 
     /// The error that names the database.
