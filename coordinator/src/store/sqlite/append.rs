@@ -28,8 +28,8 @@ use crate::store::{
     codec::{int, json},
 };
 
-/// A transaction that has so many bytes takes no more: some thirty thousand points, written within tens of milliseconds.
-const TRANSACTION_BYTES: usize = 2 << 20;
+/// A transaction that has so many bytes takes no more: some ten thousand points, written within tens of milliseconds.
+const TRANSACTION_BYTES: usize = 512 << 10;
 /// What waits in memory before those who bring more do.
 const WAITING_BYTES: u32 = 32 << 20;
 /// Batches that wait, each of another worker.
