@@ -163,6 +163,12 @@ async fn one_that_stands_by_can_be_told_to_stop() {
     place.remove().await;
 }
 
+/// All connections of a leader that was taken over from were ended; the pools make new ones.
+async fn connects_again(store: &Postgres) {
+    while let Err(Error::Unreachable { .. }) = store.register_weights(&weights("stale")).await {}
+    while let Err(Error::Unreachable { .. }) = store.commit(&[]).await {}
+}
+
 #[tokio::test]
 async fn a_leader_whose_session_is_ended_is_told_and_writes_nothing_more() {
     let Some(place) = Place::of("a_leader_whose_session_is_ended").await else { return };
@@ -172,8 +178,7 @@ async fn a_leader_whose_session_is_ended_is_told_and_writes_nothing_more() {
     let second = place.leader("b").await;
     let told = first.deposed().await.to_string();
     assert!(told.contains("no longer leads") && told.contains(&place.database), "{told}");
-    // Its connections were ended as well; the pool makes new ones.
-    while let Err(Error::Unreachable { .. }) = first.register_weights(&weights("stale")).await {}
+    connects_again(&first).await;
     assert_writes_nothing(&first, &second).await;
     second.close().await;
     place.remove().await;
@@ -194,7 +199,7 @@ async fn a_leader_that_gives_no_sign_of_life_is_taken_over_from() {
     let waited = asked.elapsed();
     assert!(waited > Duration::from_millis(500) && waited < Duration::from_secs(4), "{waited:?}");
     open.commit().await.expect_err("its session was ended");
-    while let Err(Error::Unreachable { .. }) = first.register_weights(&weights("stale")).await {}
+    connects_again(&first).await;
     assert_writes_nothing(&first, &second).await;
     let Error::Deposed { cause, .. } = first.deposed().await else { panic!("it was told") };
     assert_eq!(cause, "another coordinator took over");
