@@ -245,19 +245,33 @@ impl Names {
         rows: &mut Vec<Row>,
     ) -> Result<(), Fault> {
         rows.reserve(points.len());
+        let mut last: Option<(Split, &str, i64)> = None;
         for MetricPoint { epoch, step, split, name, value } in points {
-            let series = self.series.entry((attempt, *split)).or_default();
-            let id = match series.get(name) {
-                Some(id) => *id,
-                None => {
-                    let id = series_id(to, attempt, *split, name).await?;
-                    series.insert(name.clone(), id);
-                    id
-                }
+            // Mostly the losses of an epoch's steps, one after the other.
+            let id = match last {
+                Some((of, named, id)) if of == *split && named == name => id,
+                _ => self.series(to, attempt, *split, name).await?,
             };
+            last = Some((*split, name, id));
             rows.push(Row { series: id, epoch: int(epoch.0), step: int(*step), value: *value });
         }
         Ok(())
+    }
+
+    async fn series(
+        &mut self,
+        to: &mut SqliteConnection,
+        attempt: i64,
+        split: Split,
+        name: &str,
+    ) -> Result<i64, Fault> {
+        let series = self.series.entry((attempt, split)).or_default();
+        if let Some(id) = series.get(name) {
+            return Ok(*id);
+        }
+        let id = series_id(to, attempt, split, name).await?;
+        series.insert(name.to_owned(), id);
+        Ok(id)
     }
 }
 
