@@ -201,11 +201,6 @@ impl Fleet {
         &mut self.store
     }
 
-    /// Where a process looks whether it has to die, for programs that are not the fleet's own.
-    pub fn crash_file(&self) -> &Path {
-        &self.crash
-    }
-
     /// Asks for one death at this point: `ceteris_crash`.
     ///
     /// # Panics

@@ -68,7 +68,7 @@ pub async fn restore(backup: &Path, database: &Path, replace: bool) -> Result<Re
     }
     if there && let Err(error) = fold_log_back(database).await {
         // A damaged database is what one restores.
-        tracing::debug!(%error, "the log of the database that is replaced stays beside it");
+        tracing::debug!(%error, "the log of the database that is replaced is kept beside it as it is");
     }
     let kept = if there { Some(keep(database)?) } else { None };
     // A log belongs to the database that wrote it, and would be folded into this one.
