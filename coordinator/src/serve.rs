@@ -202,7 +202,15 @@ impl Running {
         }
         let driver = match driver {
             Some(ended) => ended,
-            None => self.driver.await,
+            None => tokio::select! {
+                biased;
+                ended = &mut self.driver => ended,
+                // A commit that nobody answers is not waited for.
+                error = self.store.deposed() => {
+                    self.driver.abort();
+                    return Err(error.into());
+                }
+            },
         };
         self.store.close().await;
         driver??;

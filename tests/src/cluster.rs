@@ -1,10 +1,15 @@
 //! A coordinator, its workers and a command line that talks to them.
 
-use std::{fs, ops::Deref, path::PathBuf, process::Command};
+use std::{
+    fs,
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use tempfile::TempDir;
 
-use crate::{Client, Images, Process, Program, eventually};
+use crate::{Client, Clock, Clocks, Images, Process, Program, eventually};
 
 /// Where a cluster's objects are.
 #[derive(Clone, Debug)]
@@ -13,6 +18,17 @@ pub enum Place {
     Folder,
     /// In a part of an S3 bucket: `s3://BUCKET/PREFIX`. The variables that the client needs are in the environment.
     S3(String),
+}
+
+/// What is not as usual.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unusual<'a> {
+    /// Seconds of a lease; 10 unless told.
+    pub lease: Option<u32>,
+    /// The folder of the coordinator's database; the cluster's own unless told.
+    pub database: Option<&'a Path>,
+    /// The coordinator and its workers have clocks of their own.
+    pub clocks: Option<&'a Clocks>,
 }
 
 /// One coordinator and any number of workers.
@@ -26,6 +42,9 @@ pub struct Cluster {
     store: String,
     /// Seconds.
     lease: u32,
+    database: PathBuf,
+    /// The coordinator's, and the workers'.
+    clocks: Option<[Clock; 2]>,
     folder: TempDir,
 }
 
@@ -40,18 +59,22 @@ impl Deref for Cluster {
 impl Cluster {
     /// A coordinator that listens, without workers.
     pub fn start(place: &Place) -> Self {
-        Self::with_lease(place, 10)
+        Self::start_unusual(place, Unusual::default())
     }
 
-    /// As [`Self::start`], with leases of so many seconds.
-    pub fn with_lease(place: &Place, lease: u32) -> Self {
+    /// As [`Self::start`], but for this.
+    pub fn start_unusual(place: &Place, unusual: Unusual<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = match place {
             Place::Folder => folder.path().join("store").to_string_lossy().into_owned(),
             Place::S3(url) => url.clone(),
         };
         let client = Client::new("", folder.path());
-        let mut cluster = Self { coordinator: None, workers: Vec::new(), client, store, lease, folder };
+        let lease = unusual.lease.unwrap_or(10);
+        let database = unusual.database.unwrap_or(folder.path()).join("coordinator.db");
+        let clocks = unusual.clocks.map(|clocks| ["coordinator", "workers"].map(|of| clocks.make(of, folder.path())));
+        let workers = Vec::new();
+        let mut cluster = Self { coordinator: None, workers, client, store, lease, database, clocks, folder };
         cluster.start_coordinator();
         cluster
     }
@@ -74,8 +97,27 @@ impl Cluster {
         &self.store
     }
 
-    /// Starts the coordinator, at the address it had before if it had one.
+    /// Starts the coordinator, at the address it had before if it had one, and waits until it listens.
     pub fn start_coordinator(&mut self) {
+        let (mut process, ready) = self.launch_coordinator();
+        self.client.urls = eventually("the coordinator to listen", || {
+            assert!(process.ended().is_none(), "the coordinator ended:\n{}", process.log());
+            let text = fs::read_to_string(&ready).ok()?;
+            text.trim().starts_with("http://").then(|| text.trim().to_owned())
+        });
+        self.coordinator = Some(process);
+    }
+
+    /// Starts the coordinator where it cannot run, and waits until it has ended; its exit code, and all that coordinators
+    /// logged.
+    pub fn start_coordinator_in_vain(&self) -> (Option<i32>, String) {
+        let (mut process, _) = self.launch_coordinator();
+        let status = eventually("the coordinator to end", || process.ended());
+        (status.code(), process.log())
+    }
+
+    /// The process, and the file in which it says where it listens.
+    fn launch_coordinator(&self) -> (Process, PathBuf) {
         let listen = self.client.urls.strip_prefix("http://").unwrap_or("127.0.0.1:0").to_owned();
         let ready = self.folder.path().join("ready");
         let _ = fs::remove_file(&ready);
@@ -83,14 +125,22 @@ impl Cluster {
         command.args(["coordinator", "--listen", &listen, "--store", &self.store]);
         // Heartbeats carry progress: often, so that a test sees the epoch in flight.
         command.args(["--heartbeat", "0.2", "--lease", &self.lease.to_string()]);
-        command.arg("--database").arg(self.folder.path().join("coordinator.db")).arg("--ready-file").arg(&ready);
-        let mut process = Process::start("the coordinator", command, &self.folder.path().join("coordinator.log"));
-        self.client.urls = eventually("the coordinator to listen", || {
-            assert!(process.ended().is_none(), "the coordinator ended:\n{}", process.log());
-            let text = fs::read_to_string(&ready).ok()?;
-            text.trim().starts_with("http://").then(|| text.trim().to_owned())
-        });
-        self.coordinator = Some(process);
+        command.arg("--database").arg(&self.database).arg("--ready-file").arg(&ready);
+        self.clocks.iter().for_each(|[clock, _]| clock.apply(&mut command));
+        let process = Process::start("the coordinator", command, &self.folder.path().join("coordinator.log"));
+        (process, ready)
+    }
+
+    /// Waits until the coordinator ends by itself; its exit code, and all that coordinators logged.
+    pub fn coordinator_ends(&mut self) -> (Option<i32>, String) {
+        let mut process = self.coordinator.take().expect("it runs");
+        let status = eventually("the coordinator to end", || process.ended());
+        (status.code(), process.log())
+    }
+
+    /// The coordinator's clock, and that of its workers.
+    pub fn clocks(&self) -> &[Clock; 2] {
+        self.clocks.as_ref().expect("it was started with clocks")
     }
 
     /// Kills the coordinator with SIGKILL.
@@ -108,6 +158,7 @@ impl Cluster {
         let mut command = Program::Worker.command();
         command.args(["--coordinator", url, "--store", &self.store, "--name", &format!("worker-{number}")]);
         command.args(["--threads", "2", "--state"]).arg(self.worker_state(number));
+        self.clocks.iter().for_each(|[_, clock]| clock.apply(&mut command));
         command
     }
 

@@ -1,5 +1,6 @@
 //! A whole fleet, all of which can be killed and comes back: two coordinators on PostgreSQL, of which one leads, an object
-//! store of its own, and workers that reach the coordinators through networks that can be made bad.
+//! store of its own, and workers. They reach one another, and the database, through networks that can be made bad, and each
+//! has a clock that can be set.
 
 use std::{
     env, fs,
@@ -12,13 +13,16 @@ use tempfile::TempDir;
 use xtask::seaweedfs::Server;
 
 use crate::{
-    Client, Coordinator, Database, Process, Program, Proxy, Settings, Signal, eventually, free_address, signal, skip,
+    Client, Clock, Clocks, Coordinator, Database, Process, Program, Proxy, Settings, Signal, eventually, free_address,
+    signal, skip,
 };
 
 /// Seconds for which an attempt is believed alive without a sign of life.
 pub const LEASE: u32 = 3;
 /// What a coordinator that no longer leads ends with.
 const DEPOSED: i32 = 5;
+/// What the coordinators are called.
+const COORDINATORS: [&str; 2] = ["a", "b"];
 
 /// See above.
 #[derive(Debug)]
@@ -28,6 +32,10 @@ pub struct Fleet {
     workers: Vec<Worker>,
     store: Server,
     client: Client,
+    /// Of each coordinator: what it reaches the database through, and its clock.
+    links: [Proxy; 2],
+    clocks: [Clock; 2],
+    makes_clocks: Clocks,
     database: Database,
     crash: PathBuf,
     folder: TempDir,
@@ -38,12 +46,12 @@ struct Worker {
     process: Process,
     /// To each coordinator.
     links: [Proxy; 2],
+    clock: Clock,
 }
 
 /// What a fleet's processes are started with.
 struct Start<'a> {
     folder: &'a Path,
-    database: String,
     store: &'a Server,
 }
 
@@ -57,20 +65,21 @@ impl Start<'_> {
         self.store.place("fleet")
     }
 
-    fn program(&self, program: Program) -> Command {
+    fn program(&self, program: Program, clock: &Clock) -> Command {
         let mut command = program.command();
+        clock.apply(&mut command);
         command.envs(self.store.environment()).env("CETERIS_CRASH_FILE", self.crash());
         command
     }
 
-    fn coordinator(&self, index: usize, address: &str) -> Coordinator {
-        let settings = Settings { address, database: &self.database, store: &self.place(), lease: LEASE };
-        Coordinator::of(["a", "b"][index], self.program(Program::Ceteris), self.folder, &settings)
+    fn coordinator(&self, index: usize, address: &str, database: &str, clock: &Clock) -> Coordinator {
+        let settings = Settings { address, database, store: &self.place(), lease: LEASE };
+        Coordinator::of(COORDINATORS[index], self.program(Program::Ceteris, clock), self.folder, &settings)
     }
 
-    fn worker(&self, number: usize, links: &[Proxy; 2]) -> Process {
+    fn worker(&self, number: usize, links: &[Proxy; 2], clock: &Clock) -> Process {
         let name = format!("worker-{number}");
-        let mut command = self.program(Program::Worker);
+        let mut command = self.program(Program::Worker, clock);
         let coordinators = links.each_ref().map(Proxy::url).join(",");
         command.args(["--coordinator", &coordinators, "--store", &self.place(), "--name", &name, "--threads", "1"]);
         command.arg("--state").arg(self.folder.join(&name));
@@ -99,30 +108,38 @@ impl Fleet {
             skip(test, "CETERIS_TEST_WEED, the program of SeaweedFS");
             return None;
         };
+        let makes_clocks = Clocks::find(test)?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Server::start(Path::new(&weed), &folder.path().join("seaweedfs"));
         let store = store.unwrap_or_else(|error| panic!("{error:#}"));
-        let start = Start { folder: folder.path(), database: database.url(), store: &store };
-        let mut leader = start.coordinator(0, &free_address());
+        let start = Start { folder: folder.path(), store: &store };
+        let links = [(); 2].map(|()| Proxy::start(database.address()));
+        let databases = links.each_ref().map(|link| database.url_at(link.address()));
+        let clocks = COORDINATORS.map(|name| makes_clocks.make(name, folder.path()));
+        let mut leader = start.coordinator(0, &free_address(), &databases[0], &clocks[0]);
         leader.leads();
-        let mut standby = start.coordinator(1, &free_address());
+        let mut standby = start.coordinator(1, &free_address(), &databases[1], &clocks[1]);
         standby.stands_by();
         let client = Client::new(&format!("{},{}", leader.url(), standby.url()), folder.path());
         let (coordinators, crash) = ([leader, standby], start.crash());
-        let mut fleet = Self { coordinators, workers: Vec::new(), store, client, database, crash, folder };
+        let none = Vec::new();
+        let mut fleet =
+            Self { coordinators, workers: none, store, client, links, clocks, makes_clocks, database, crash, folder };
         (0..workers).for_each(|_| fleet.add_worker());
         Some(fleet)
     }
 
     fn with(&self) -> Start<'_> {
-        Start { folder: self.folder.path(), database: self.database.url(), store: &self.store }
+        Start { folder: self.folder.path(), store: &self.store }
     }
 
     /// One more worker, with nothing of its own yet.
     pub fn add_worker(&mut self) {
         let links = self.coordinators.each_ref().map(|coordinator| Proxy::to_url(&coordinator.url()));
-        let process = self.with().worker(self.workers.len(), &links);
-        self.workers.push(Worker { process, links });
+        let number = self.workers.len();
+        let clock = self.makes_clocks.make(&format!("worker-{number}"), self.folder.path());
+        let process = self.with().worker(number, &links, &clock);
+        self.workers.push(Worker { process, links, clock });
     }
 
     /// How many workers there are.
@@ -138,6 +155,16 @@ impl Fleet {
     /// The network between a worker and each coordinator.
     pub fn links(&self, worker: usize) -> &[Proxy; 2] {
         &self.workers[worker].links
+    }
+
+    /// The network between a coordinator and the database.
+    pub fn database_link(&self, coordinator: usize) -> &Proxy {
+        &self.links[coordinator]
+    }
+
+    /// The clocks of all machines.
+    pub fn clocks(&self) -> Vec<&Clock> {
+        self.clocks.iter().chain(self.workers.iter().map(|worker| &worker.clock)).collect()
     }
 
     /// The index of the coordinator that leads, once one answers calls.
@@ -171,7 +198,8 @@ impl Fleet {
 
     fn start_coordinator(&mut self, index: usize) {
         let address = self.coordinators[index].address.clone();
-        self.coordinators[index] = self.with().coordinator(index, &address);
+        let database = self.database.url_at(self.links[index].address());
+        self.coordinators[index] = self.with().coordinator(index, &address, &database, &self.clocks[index]);
     }
 
     /// Waits until a coordinator that no longer leads has ended by itself, and starts it again.
@@ -193,7 +221,9 @@ impl Fleet {
     }
 
     fn start_agent(&mut self, worker: usize) {
-        self.workers[worker].process = self.with().worker(worker, &self.workers[worker].links);
+        let Worker { links, clock, .. } = &self.workers[worker];
+        let process = self.with().worker(worker, links, clock);
+        self.workers[worker].process = process;
     }
 
     /// The object store's process.

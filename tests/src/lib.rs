@@ -7,6 +7,7 @@
 //! A test that cannot run says `skipped: NAME needs …` on stderr and returns.
 
 mod client;
+mod clock;
 mod cluster;
 mod fleet;
 mod material;
@@ -19,7 +20,8 @@ mod trace;
 mod work;
 
 pub use client::{Client, Output, run};
-pub use cluster::{Cluster, Place};
+pub use clock::{Clock, Clocks};
+pub use cluster::{Cluster, Place, Unusual};
 pub use fleet::Fleet;
 pub use material::{Images, Spec};
 pub use postgres::Database;

@@ -1,7 +1,7 @@
 //! Databases on the PostgreSQL server that `CETERIS_TEST_POSTGRES` names, made and looked into with its own `psql`: what a
 //! test finds there does not come from the programs under test.
 
-use std::process::Command;
+use std::{net::SocketAddr, process::Command};
 
 use crate::skip;
 
@@ -41,6 +41,29 @@ impl Database {
     pub fn url(&self) -> String {
         let (place, _) = self.server.rsplit_once('/').expect("the server's URL ends with a database");
         format!("{place}/{}", self.name)
+    }
+
+    /// Its URL for who connects to the server through another address.
+    ///
+    /// # Panics
+    /// When the server's URL names no address.
+    pub fn url_at(&self, address: SocketAddr) -> String {
+        let url = self.url();
+        let (scheme, rest) = url.split_once("://").expect("it is a URL");
+        let (authority, database) = rest.split_once('/').expect("it names a database");
+        let user = authority.rsplit_once('@').map_or(String::new(), |(user, _)| format!("{user}@"));
+        format!("{scheme}://{user}{address}/{database}")
+    }
+
+    /// Where its server listens.
+    ///
+    /// # Panics
+    /// When the server's URL names no address.
+    pub fn address(&self) -> SocketAddr {
+        let (_, rest) = self.server.split_once("://").expect("it is a URL");
+        let (authority, _) = rest.split_once('/').expect("the server's URL ends with a database");
+        let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+        place.parse().unwrap_or_else(|error| panic!("{place} is no address with a port: {error}"))
     }
 
     /// The only value that a query gives, as text.

@@ -18,6 +18,8 @@ const WORKERS: usize = 2;
 const PEACE: Duration = Duration::from_millis(700);
 /// Longest time in which a killed store is away.
 const STORE_AWAY: Duration = Duration::from_secs(1);
+/// Most seconds by which a clock goes wrong. Object stores refuse who is wrong by a quarter of an hour.
+const WRONG: i64 = 300;
 /// Longer than a lease.
 const PAST_LEASE: Duration = Duration::from_secs(LEASE as u64 + 1);
 
@@ -38,6 +40,12 @@ pub enum Fault {
     StopLeader,
     /// An agent is stopped for longer than its lease, while its trainer trains, and wakes up.
     StopAgent,
+    /// The connections of the coordinator that leads to its database are cut: it ends, and the other one takes over.
+    CutDatabase,
+    /// What the coordinator that leads says to its database, or hears from it, does not arrive until another one leads.
+    StallDatabase,
+    /// The clock of a machine, a coordinator's or a worker's, is set forward or back.
+    SetClock,
     /// All connections of a worker to coordinators are cut, and refused for a moment.
     CutLink,
     /// What a worker says does not arrive for longer than its lease; what it is told does.
@@ -48,7 +56,7 @@ pub enum Fault {
 
 impl Fault {
     /// All, as often as they are drawn: kills more than what takes long.
-    const DRAWN: [Self; 24] = [
+    const DRAWN: [Self; 29] = [
         Self::KillTrainer,
         Self::KillTrainer,
         Self::KillTrainer,
@@ -70,6 +78,11 @@ impl Fault {
         Self::KillStore,
         Self::StopLeader,
         Self::StopAgent,
+        Self::CutDatabase,
+        Self::CutDatabase,
+        Self::StallDatabase,
+        Self::SetClock,
+        Self::SetClock,
         Self::CutLink,
         Self::StallToCoordinator,
         Self::StallToWorker,
@@ -85,6 +98,11 @@ impl Fault {
             Self::KillStore => "kill -9 of the object store",
             Self::StopLeader => "SIGSTOP of the leading coordinator until another one leads",
             Self::StopAgent => "SIGSTOP of an agent past its lease",
+            Self::CutDatabase => "the leading coordinator's connections to its database cut",
+            Self::StallDatabase => {
+                "nothing from the leading coordinator to its database, or back, until another one leads"
+            }
+            Self::SetClock => "a machine's clock set forward or back",
             Self::CutLink => "a worker's connections cut",
             Self::StallToCoordinator => "nothing from a worker to coordinators, past its lease",
             Self::StallToWorker => "nothing from coordinators to a worker, past its lease",
@@ -206,6 +224,19 @@ fn disturb(fleet: &mut Fleet, fault: Fault, random: &mut ChaCha8Rng) {
             signal(agent, Signal::STOP);
             thread::sleep(PAST_LEASE);
             signal(agent, Signal::CONT);
+        }
+        Fault::CutDatabase => fleet.database_link(fleet.leader()).cut(),
+        Fault::StallDatabase => {
+            let leader = fleet.leader();
+            fleet.database_link(leader).stall(Direction::BOTH[below(random, 2)]);
+            eventually("the other coordinator to lead", || (fleet.leader() != leader).then_some(()));
+            fleet.database_link(leader).flow();
+            fleet.restart_deposed(leader);
+        }
+        Fault::SetClock => {
+            let clocks = fleet.clocks();
+            let seconds = below(random, 2 * WRONG as usize + 1) as i64 - WRONG;
+            clocks[below(random, clocks.len())].set(seconds);
         }
         Fault::CutLink => {
             let links = fleet.links(worker);

@@ -1,10 +1,17 @@
-//! `kill -9` in the middle of a run: it completes, nothing is counted twice, and the weights are, bit for bit, those of
+//! `kill -9`, a full disk, or clocks that jump in the middle of a run: it completes, nothing is counted twice, and the weights are, bit for bit, those of
 //! a run that nobody disturbed.
 
-use std::{env, fs, path::Path, thread, time::Duration};
+use std::{
+    env,
+    fs::{self, File},
+    io::Write as _,
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use ceteris_shared::{document::State, ids::Epoch};
-use ceteris_tests::{Cluster, Images, Place, Program, Signal, Spec, Trace, eventually, signal};
+use ceteris_tests::{Clocks, Cluster, Images, Place, Program, Signal, Spec, Trace, Unusual, eventually, signal, skip};
 
 /// What a run of peace leaves behind.
 fn undisturbed(spec: &Spec<'_>) -> Trace {
@@ -100,7 +107,7 @@ fn training_goes_on_while_the_coordinator_is_away() {
     let soak = env::var_os("CETERIS_TEST_SOAK").is_some();
     let (away, epochs) = if soak { (Duration::from_secs(60), 200) } else { (Duration::from_secs(8), 12) };
     let spec = Spec { epochs, arms: vec![("all", STAGES[usize::from(soak)])], ..Spec::long() };
-    let mut cluster = Cluster::with_lease(&Place::Folder, LEASE);
+    let mut cluster = Cluster::start_unusual(&Place::Folder, Unusual { lease: Some(LEASE), ..Unusual::default() });
     cluster.start_worker();
     cluster.import(Images::SLOW);
     cluster.submit(&spec);
@@ -125,4 +132,86 @@ fn training_goes_on_while_the_coordinator_is_away() {
     eprintln!("{} s without a coordinator: the spool grew from {before} to {during} bytes", away.as_secs());
 
     assert_eq!(Trace::complete(&cluster, &spec), undisturbed(&spec));
+}
+
+/// Waits for more epochs than there are.
+fn goes_on(cluster: &Cluster, spec: &Spec<'_>) {
+    let reached = cluster.only_run(spec.name).epoch;
+    eventually("another epoch to be committed", || (cluster.only_run(spec.name).epoch > reached).then_some(()));
+}
+
+/// The experiment ends well, by its first attempt, and with what a run of peace leaves behind.
+fn ends_as_in_peace(cluster: &Cluster, spec: &Spec<'_>) {
+    eventually("the experiment to end", || (cluster.experiment(spec.name).state == State::Done).then_some(()));
+    let attempts: Vec<u32> = cluster.experiment(spec.name).segments.iter().map(|segment| segment.attempts).collect();
+    assert_eq!(attempts, [1], "no attempt was given up");
+    assert_eq!(Trace::complete(cluster, spec), undisturbed(spec));
+}
+
+/// Leaves no room on a disk; the file that takes it.
+fn fill(folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("filler");
+    let mut file = File::create(&path).expect("there is room for a file");
+    for bytes in [4096, 1] {
+        while file.write_all(&vec![0; bytes]).is_ok() {}
+    }
+    path
+}
+
+#[test]
+fn a_coordinator_whose_disk_is_full_ends_and_loses_nothing() {
+    const TIMES: u32 = 3;
+    const INFRASTRUCTURE: i32 = 5;
+    let Some(small) = env::var_os("CETERIS_TEST_SMALL_DISK") else {
+        skip(
+            "a_coordinator_whose_disk_is_full_ends_and_loses_nothing",
+            "CETERIS_TEST_SMALL_DISK, a folder with under 9 MB free",
+        );
+        return;
+    };
+    let small = tempfile::tempdir_in(small).expect("a temporary folder");
+    let spec = Spec { epochs: 16, arms: vec![("all", r#"{ epochs = 16, train = "all" }"#)], ..Spec::long() };
+    let unusual = Unusual { database: Some(small.path()), ..Unusual::default() };
+    let mut cluster = Cluster::start_unusual(&Place::Folder, unusual);
+    cluster.start_worker();
+    cluster.import(Images::SLOW);
+    cluster.submit(&spec);
+    for _ in 0..TIMES {
+        goes_on(&cluster, &spec);
+        let filler = fill(small.path());
+        let (code, log) = cluster.coordinator_ends();
+        assert_eq!(code, Some(INFRASTRUCTURE), "{log}");
+        assert!(log.contains("full"), "{log}");
+        let (code, _) = cluster.start_coordinator_in_vain();
+        assert_eq!(code, Some(INFRASTRUCTURE), "there is no room yet");
+        fs::remove_file(filler).expect("it is there");
+        cluster.start_coordinator();
+        let reached = cluster.only_run(spec.name).epoch;
+        assert!(reached < Epoch(spec.epochs), "there was room too late to matter: epoch {reached}");
+    }
+    ends_as_in_peace(&cluster, &spec);
+}
+
+#[test]
+fn clocks_that_jump_change_nothing() {
+    const DAY: i64 = 86_400;
+    let Some(clocks) = Clocks::find("clocks_that_jump_change_nothing") else { return };
+    let spec = Spec { epochs: 12, arms: vec![("all", STAGES[0])], ..Spec::long() };
+    let unusual = Unusual { clocks: Some(&clocks), ..Unusual::default() };
+    let mut cluster = Cluster::start_unusual(&Place::Folder, unusual);
+    cluster.start_worker();
+    cluster.import(Images::SLOW);
+    cluster.submit(&spec);
+    goes_on(&cluster, &spec);
+    let [coordinator, workers] = cluster.clocks().clone();
+    for (clock, seconds) in [(&coordinator, DAY), (&workers, -DAY), (&workers, DAY), (&coordinator, -DAY)] {
+        clock.set(seconds);
+        goes_on(&cluster, &spec);
+    }
+    // What was written in days to come is read by one whose clock has gone back.
+    cluster.kill_coordinator();
+    cluster.start_coordinator();
+    let reached = cluster.only_run(spec.name).epoch;
+    assert!(reached < Epoch(spec.epochs), "it is over before the clock went back: epoch {reached}");
+    ends_as_in_peace(&cluster, &spec);
 }

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use ceteris_shared::document::{State, WorkerState, Workers};
-use ceteris_tests::{Cluster, Images, Place, Program, Signal, Spec, eventually, signal};
+use ceteris_tests::{Cluster, Images, Place, Program, Signal, Spec, Unusual, eventually, signal};
 
 /// Seconds that these clusters believe an attempt alive without a sign of life.
 const LEASE: u32 = 3;
 
 /// A long experiment in the middle of an epoch after the first, on one of so many workers.
 fn in_the_middle(workers: usize) -> Cluster {
-    let mut cluster = Cluster::with_lease(&Place::Folder, LEASE);
+    let mut cluster = Cluster::start_unusual(&Place::Folder, Unusual { lease: Some(LEASE), ..Unusual::default() });
     for _ in 0..workers {
         cluster.start_worker();
     }

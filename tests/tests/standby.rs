@@ -9,7 +9,8 @@ use std::{
 
 use ceteris_shared::document::{Document, Experiments};
 use ceteris_tests::{
-    Coordinator, Database, Images, Output, Process, Program, Signal, Spec, eventually, free_address, run, signal,
+    Coordinator, Database, Direction, Images, Output, Process, Program, Proxy, Signal, Spec, eventually, free_address,
+    run, signal,
 };
 use tempfile::TempDir;
 
@@ -22,6 +23,8 @@ struct Pair {
     // Processes before what they use.
     leader: Coordinator,
     standby: Coordinator,
+    /// What the leader reaches the database through.
+    link: Proxy,
     database: Database,
     folder: TempDir,
 }
@@ -30,15 +33,15 @@ impl Pair {
     fn start(test: &str) -> Option<Self> {
         let database = Database::make(test)?;
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let start = |name| {
-            let program = Program::Ceteris.command();
-            Coordinator::start(name, program, folder.path(), &database.url(), &free_address())
+        let link = Proxy::start(database.address());
+        let start = |name, url: String| {
+            Coordinator::start(name, Program::Ceteris.command(), folder.path(), &url, &free_address())
         };
-        let mut leader = start("a");
+        let mut leader = start("a", database.url_at(link.address()));
         leader.leads();
-        let mut standby = start("b");
+        let mut standby = start("b", database.url());
         standby.stands_by();
-        let pair = Self { leader, standby, database, folder };
+        let pair = Self { leader, standby, link, database, folder };
         pair.import();
         Some(pair)
     }
@@ -150,6 +153,34 @@ fn a_stopped_leader_that_wakes_up_writes_nothing_and_ends() {
 }
 
 #[test]
+fn a_leader_that_is_cut_off_from_its_database_ends_and_what_it_says_late_is_not_heard() {
+    for directions in [&[Direction::ToServer][..], &[Direction::ToClient], &Direction::BOTH] {
+        let Some(mut pair) = Pair::start("a_leader_that_is_cut_off_from_its_database_ends") else { return };
+        pair.submit("first");
+        directions.iter().for_each(|direction| pair.link.stall(*direction));
+        // It is in the leader's hands, which cannot know what has become of it.
+        let mut late = Program::Ceteris.command();
+        late.args(["--coordinator", &pair.leader.url(), "submit", &pair.spec("late")]).current_dir(pair.folder.path());
+        let mut late = Process::start("a late client", late, &pair.folder.path().join("late.log"));
+        let (cut, asked) = (format!("{directions:?} stalled"), Instant::now());
+        pair.standby.leads();
+        assert!(asked.elapsed() < SOON, "{cut}: {:?}", asked.elapsed());
+        assert_eq!(ended(&mut pair.leader.process), INFRASTRUCTURE, "{cut}: {}", pair.leader.process.log());
+        assert_ne!(ended(&mut late), 0, "{cut}: {}", late.log());
+        // What was on the way when the successor began was heard by then, or is not heard at all.
+        let names = pair.experiments().0;
+        pair.link.flow();
+        std::thread::sleep(Duration::from_secs(1));
+        pair.submit("second");
+        let mut expected = vec!["second".to_owned()];
+        expected.extend(names);
+        assert_eq!(pair.experiments().0, expected, "{cut}");
+        assert_eq!(pair.epoch(), "2", "{cut}");
+        eprintln!("{cut}: another one led after {:.1} s", asked.elapsed().as_secs_f64());
+    }
+}
+
+#[test]
 fn a_leader_that_is_told_to_stop_hands_over_at_once() {
     let Some(mut pair) = Pair::start("a_leader_that_is_told_to_stop_hands_over") else { return };
     pair.submit("first");
@@ -159,6 +190,26 @@ fn a_leader_that_is_told_to_stop_hands_over_at_once() {
     pair.standby.leads();
     assert!(asked.elapsed() < Duration::from_secs(4), "no longer than a leader may be silent: {:?}", asked.elapsed());
     assert_eq!(pair.experiments().0, ["first"]);
+}
+
+#[test]
+fn a_leader_whose_database_is_silent_can_still_be_told_to_stop() {
+    let Some(mut pair) = Pair::start("a_leader_whose_database_is_silent") else { return };
+    pair.submit("first");
+    pair.link.stall(Direction::ToClient);
+    let mut late = Program::Ceteris.command();
+    late.args(["--coordinator", &pair.leader.url(), "submit", &pair.spec("late")]).current_dir(pair.folder.path());
+    let late = Process::start("a late client", late, &pair.folder.path().join("late.log"));
+    // While what the client said is being committed.
+    std::thread::sleep(Duration::from_millis(500));
+    let asked = Instant::now();
+    signal(pair.leader.process.id(), Signal::TERM);
+    ended(&mut pair.leader.process);
+    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    eprintln!("it ended after {:.1} s", asked.elapsed().as_secs_f64());
+    pair.standby.leads();
+    assert!(pair.experiments().0.contains(&"first".to_owned()));
+    drop(late);
 }
 
 #[test]

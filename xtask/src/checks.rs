@@ -17,7 +17,7 @@ use crate::{
     command,
     command::headline,
     programs::{self, cargo},
-    setup::{self, postgres, seaweedfs, small_disk::SmallDisk},
+    setup::{self, faketime, postgres, seaweedfs, small_disk::SmallDisk},
     workspace::Workspace,
 };
 
@@ -103,6 +103,10 @@ impl Session<'_> {
             let server = postgres::Server::start(&postgres::ensure()?, false)?;
             session.environment.push(("CETERIS_TEST_POSTGRES", server.url().into()));
             session.postgres = Some(server);
+            Ok(())
+        })?;
+        self.optional("faketime", |session| {
+            session.environment.push(("CETERIS_TEST_FAKETIME", faketime::ensure()?.into()));
             Ok(())
         })?;
         // Mounting needs root, which CI may not be.

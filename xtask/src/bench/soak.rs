@@ -16,13 +16,14 @@ use super::{
 use crate::{
     command::headline,
     programs,
-    setup::{postgres, seaweedfs},
+    setup::{faketime, postgres, seaweedfs},
     workspace::Workspace,
 };
 
 const ABOUT: &str = "Two coordinators on PostgreSQL, of which one leads, SeaweedFS as the object store, and two workers that train DenseNet121 on \
                      libtorch, on one machine. One fault after the other, drawn from a seed: processes are ended with `kill -9` and \
-                     started again, stopped past their leases and woken up, connections are cut, or lose one direction. After each, \
+                     started again, stopped past their leases and woken up, connections, to the database too, are cut or lose one \
+                     direction, clocks jump by up to five minutes. After each, \
                      training has to go on. What `ceteris` shows of every experiment is remembered and compared each time it is \
                      looked at; in the end a fleet that nobody disturbs trains the same experiments, and checkpoints, by the digests \
                      of their bytes, and measured values have to be the same.";
@@ -50,11 +51,14 @@ pub struct Options {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let program = programs::fleet(workspace, "soak")?;
     let weed = seaweedfs::ensure(workspace)?;
+    let faketime = faketime::ensure()?;
     let server = postgres::Server::start(&postgres::ensure()?, true)?;
     headline("Disturbing (some seconds for each fault)");
     let mut soak = Command::new(program);
     soak.args(["--cycles", &options.cycles.to_string(), "--seed", &options.seed.to_string()]);
-    soak.env("CETERIS_TEST_POSTGRES", server.url()).env("CETERIS_TEST_WEED", weed);
+    soak.env("CETERIS_TEST_POSTGRES", server.url())
+        .env("CETERIS_TEST_WEED", weed)
+        .env("CETERIS_TEST_FAKETIME", faketime);
     // What it says meanwhile is shown.
     let output = soak.stderr(std::process::Stdio::inherit()).output().context("the soak does not start")?;
     let text = String::from_utf8(output.stdout).context("the soak does not print UTF-8")?;

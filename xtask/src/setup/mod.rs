@@ -1,6 +1,8 @@
 //! Fetches what is not Rust. Everything goes below the workspace's `.toolchain`; a stamp file, written last, says that
 //! a part is complete, so a set-up that was interrupted is done again.
 
+mod apt;
+pub mod faketime;
 pub mod hyperqueue;
 pub mod libtorch;
 pub mod libtorch_cuda;

@@ -13,7 +13,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 
-use crate::{command, command::headline};
+use super::apt;
+use crate::command;
 
 /// Where Debian puts each version's programs.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -30,14 +31,7 @@ pub fn ensure() -> Result<PathBuf> {
     if let Some(programs) = installed() {
         return Ok(programs);
     }
-    if getuid().is_root() && command::exists("apt-get", &["--version"]) {
-        headline("Installing PostgreSQL, for the tests of standby coordinators");
-        let mut install = Command::new("apt-get");
-        install.args(["install", "--yes", "--quiet=2", "--no-install-recommends", "postgresql"]);
-        // Nobody is asked, and the system's own cluster is not started.
-        install.envs([("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")]);
-        command::output(&mut install)?;
-    }
+    apt::install("postgresql", "the tests of standby coordinators")?;
     installed().context(
         "PostgreSQL is not installed: install its server (Debian: apt-get install postgresql), or put `initdb` on PATH",
     )

@@ -1,4 +1,4 @@
-//! A file system of one megabyte in memory, so that tests can fill a disk. Only root may mount one.
+//! A file system of some megabytes in memory, so that tests can fill a disk. Only root may mount one.
 
 use std::{env, fs, path::PathBuf, process::Command};
 
@@ -23,7 +23,7 @@ impl SmallDisk {
         // From here on dropping it cleans up.
         let disk = Self { folder };
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m,mode=700", "ceteris-small-disk"]).arg(&disk.folder);
+        mount.args(["-t", "tmpfs", "-o", "size=4m,mode=700", "ceteris-small-disk"]).arg(&disk.folder);
         command::output(&mut mount).context("no small disk to fill: run as root, or leave its one test out")?;
         Ok(disk)
     }

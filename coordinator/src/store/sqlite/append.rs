@@ -8,20 +8,18 @@
 //! a transaction that fails is done again for each batch alone, and a batch that fails alone event for event, up to the
 //! one that is the reason. Nothing after that one is stored, or its sequence number would say that all is.
 
+mod names;
+
 use std::{
-    collections::{HashMap, hash_map::Entry},
     path::PathBuf,
     sync::{Arc, LazyLock},
 };
 
-use ceteris_shared::{
-    dataset::Split,
-    ids::{Attempt, WorkerId},
-    trainer::MetricPoint,
-};
-use sqlx::{AssertSqlSafe, Sqlite as Driver, SqliteConnection, query, query_scalar, sqlite::SqliteArguments};
+use ceteris_shared::ids::WorkerId;
+use sqlx::{AssertSqlSafe, Sqlite as Driver, SqliteConnection, Transaction, query, sqlite::SqliteArguments};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use self::names::{Events, Names, Row, Rows};
 use super::{Fault, Writer, write::write_sequence};
 use crate::store::{
     Error, Observation, Observed,
@@ -63,15 +61,6 @@ pub(super) struct Appender {
     room: Arc<Semaphore>,
 }
 
-/// A row of `points`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Row {
-    series: i64,
-    epoch: i64,
-    step: i64,
-    value: f64,
-}
-
 impl Appender {
     pub(super) fn start(writer: Writer) -> Self {
         let place = writer.place.clone();
@@ -96,9 +85,15 @@ impl Appender {
     }
 }
 
-/// Commits what waits, until nobody can bring more.
-async fn write(writer: Writer, mut waiting: mpsc::Receiver<Batch>) {
-    while let Some(first) = waiting.recv().await {
+/// Batches of one transaction, and its rows where they could be made ready before it began.
+struct Round {
+    batches: Vec<Batch>,
+    rows: Option<Rows>,
+}
+
+impl Round {
+    /// What waits, up to what a transaction takes.
+    fn gather(first: Batch, waiting: &mut mpsc::Receiver<Batch>) -> Self {
         let mut bytes = first.bytes;
         let mut batches = vec![first];
         while bytes < TRANSACTION_BYTES
@@ -107,18 +102,51 @@ async fn write(writer: Writer, mut waiting: mpsc::Receiver<Batch>) {
             bytes += next.bytes;
             batches.push(next);
         }
-        match commit(&writer, batches.iter().map(|batch| (batch.worker, &batch.observed[..]))).await {
+        Self { batches, rows: None }
+    }
+
+    fn events(&self) -> Vec<Events<'_>> {
+        self.batches.iter().map(|batch| (batch.worker, &batch.observed[..])).collect()
+    }
+}
+
+/// Commits what waits, until nobody can bring more.
+async fn write(writer: Writer, mut waiting: mpsc::Receiver<Batch>) {
+    let mut names = Names::default();
+    let mut gathered = None;
+    loop {
+        let mut round = match gathered.take() {
+            Some(round) => round,
+            None => match waiting.recv().await {
+                Some(first) => Round::gather(first, &mut waiting),
+                None => return,
+            },
+        };
+        let rows = round.rows.take();
+        // SQLite works on a thread of its own, and has the next transaction at once.
+        let gather = |names: &Names| {
+            let mut next = Round::gather(waiting.try_recv().ok()?, &mut waiting);
+            next.rows = names.rows(&next.events());
+            Some(next)
+        };
+        let (stored, next) = commit(&writer, &mut names, &round.events(), rows, gather).await;
+        gathered = next;
+        match stored {
             Ok(known) => {
                 // Who is gone needs no answer.
-                batches.into_iter().zip(known).for_each(|(batch, known)| drop(batch.answer.send(Ok(known))));
+                round.batches.into_iter().zip(known).for_each(|(batch, known)| drop(batch.answer.send(Ok(known))));
             }
-            Err(fault) if batches.len() == 1 && batches[0].observed.len() == 1 => {
-                batches.into_iter().for_each(|batch| drop(batch.answer.send(Err(writer.named(&fault)))));
-            }
-            Err(_) => {
-                for batch in batches {
-                    let stored = alone(&writer, &batch).await;
-                    drop(batch.answer.send(stored.map_err(|fault| writer.named(&fault))));
+            Err(fault) => {
+                // Their names may have been given up with the transaction.
+                gathered.iter_mut().for_each(|next| next.rows = None);
+
+                let is_reason = round.batches.len() == 1 && round.batches[0].observed.len() == 1;
+                for batch in round.batches {
+                    let stored = match is_reason {
+                        true => Err(writer.named(&fault)),
+                        false => alone(&writer, &mut names, &batch).await.map_err(|fault| writer.named(&fault)),
+                    };
+                    drop(batch.answer.send(stored));
                 }
             }
         }
@@ -127,47 +155,75 @@ async fn write(writer: Writer, mut waiting: mpsc::Receiver<Batch>) {
 }
 
 /// One batch; if it cannot be stored as a whole, all before the event that is the reason.
-async fn alone(writer: &Writer, batch: &Batch) -> Result<Vec<bool>, Fault> {
-    if let Ok(mut known) = commit(writer, [(batch.worker, &batch.observed[..])].into_iter()).await {
+async fn alone(writer: &Writer, names: &mut Names, batch: &Batch) -> Result<Vec<bool>, Fault> {
+    let nothing_else = |_: &Names| None;
+    let (stored, _) = commit(writer, names, &[(batch.worker, &batch.observed[..])], None, nothing_else).await;
+    if let Ok(mut known) = stored {
         return Ok(known.remove(0));
     }
     let mut known = Vec::with_capacity(batch.observed.len());
     for observed in &batch.observed {
-        let stored = commit(writer, [(batch.worker, std::slice::from_ref(observed))].into_iter()).await?;
-        known.extend(stored.into_iter().flatten());
+        let event = [(batch.worker, std::slice::from_ref(observed))];
+        let (stored, _) = commit(writer, names, &event, None, nothing_else).await;
+        known.extend(stored?.into_iter().flatten());
     }
     Ok(known)
 }
 
-/// One transaction; for each event of each batch, whether its attempt is the worker's.
-async fn commit<'a>(
+/// One transaction; for each event of each batch, whether its attempt is the worker's. `meanwhile` is done while SQLite
+/// works.
+async fn commit(
     writer: &Writer,
-    batches: impl Iterator<Item = (WorkerId, &'a [Observed])> + Send,
-) -> Result<Vec<Vec<bool>>, Fault> {
-    let mut transaction = writer.writing().await?;
-    let mut names = Names::default();
-    let (mut rows, mut all) = (Vec::new(), Vec::new());
-    for (worker, observed) in batches {
-        let mut known = Vec::with_capacity(observed.len());
-        for Observed { sequence, attempt, what } in observed {
-            let row = names.attempt(&mut transaction, worker, *attempt).await?;
-            known.push(row.is_some());
-            match (row, what) {
-                (None, _) => {}
-                (Some(row), Observation::Metrics(points)) => {
-                    names.rows(&mut transaction, row, points, &mut rows).await?;
-                }
-                (Some(row), Observation::Log(lines)) => write_lines(&mut transaction, row, *sequence, lines).await?,
+    names: &mut Names,
+    batches: &[Events<'_>],
+    rows: Option<Rows>,
+    meanwhile: impl FnOnce(&Names) -> Option<Round>,
+) -> (Result<Vec<Vec<bool>>, Fault>, Option<Round>) {
+    let begin = async {
+        let mut transaction = writer.writing().await?;
+        let mut ready = rows;
+        let rows = loop {
+            match ready.take() {
+                Some(rows) => break rows,
+                None => names.learn(&mut transaction, batches).await?,
             }
+            ready = names.rows(batches);
+        };
+        Ok((transaction, rows))
+    };
+    let (transaction, rows) = match begin.await {
+        Ok(begun) => begun,
+        Err(fault) => {
+            names.forget();
+            return (Err(fault), None);
         }
-        if let Some(last) = observed.iter().map(|observed| observed.sequence).max() {
-            write_sequence(&mut transaction, worker, last).await?;
-        }
-        all.push(known);
+    };
+    let known_names = &*names;
+    let (stored, next) = tokio::join!(store(transaction, batches, &rows), async { meanwhile(known_names) });
+    match stored {
+        Ok(()) => names.keep(),
+        Err(_) => names.forget(),
     }
-    write_rows(&mut transaction, &rows).await?;
-    transaction.commit().await?;
-    Ok(all)
+    (stored.map(|()| rows.known), next)
+}
+
+async fn store(
+    mut transaction: Transaction<'static, Driver>,
+    batches: &[Events<'_>],
+    rows: &Rows,
+) -> Result<(), Fault> {
+    write_rows(&mut transaction, &rows.points).await?;
+    for &(attempt, sequence, batch, event) in &rows.lines {
+        if let Observation::Log(lines) = &batches[batch].1[event].what {
+            write_lines(&mut transaction, attempt, sequence, lines).await?;
+        }
+    }
+    for (worker, observed) in batches {
+        if let Some(last) = observed.iter().map(|observed| observed.sequence).max() {
+            write_sequence(&mut transaction, *worker, last).await?;
+        }
+    }
+    Ok(transaction.commit().await?)
 }
 
 async fn write_lines(to: &mut SqliteConnection, attempt: i64, sequence: u64, lines: &[String]) -> Result<(), Fault> {
@@ -207,80 +263,4 @@ fn first_insert(rows: &[Row]) -> (Option<Insert>, &[Row]) {
         insert = insert.bind(row.series).bind(row.epoch).bind(row.step).bind(row.value);
     }
     (Some(insert), later)
-}
-
-/// The numbers of attempts and series, each asked for once in a transaction.
-#[derive(Default)]
-struct Names {
-    attempts: HashMap<(WorkerId, Attempt), Option<i64>>,
-    series: HashMap<(i64, Split), HashMap<String, i64>>,
-}
-
-impl Names {
-    /// The row of an attempt, if it is the worker's.
-    async fn attempt(
-        &mut self,
-        from: &mut SqliteConnection,
-        worker: WorkerId,
-        attempt: Attempt,
-    ) -> Result<Option<i64>, Fault> {
-        let entry = match self.attempts.entry((worker, attempt)) {
-            Entry::Occupied(known) => return Ok(*known.get()),
-            Entry::Vacant(entry) => entry,
-        };
-        let rows = query_scalar("SELECT id FROM attempts WHERE segment = ? AND number = ? AND worker = ?")
-            .bind(attempt.segment.to_string())
-            .bind(int(attempt.number))
-            .bind(worker.to_string())
-            .fetch_all(from)
-            .await?;
-        Ok(*entry.insert(rows.first().copied()))
-    }
-
-    async fn rows(
-        &mut self,
-        to: &mut SqliteConnection,
-        attempt: i64,
-        points: &[MetricPoint],
-        rows: &mut Vec<Row>,
-    ) -> Result<(), Fault> {
-        rows.reserve(points.len());
-        let mut last: Option<(Split, &str, i64)> = None;
-        for MetricPoint { epoch, step, split, name, value } in points {
-            // Mostly the losses of an epoch's steps, one after the other.
-            let id = match last {
-                Some((of, named, id)) if of == *split && named == name => id,
-                _ => self.series(to, attempt, *split, name).await?,
-            };
-            last = Some((*split, name, id));
-            rows.push(Row { series: id, epoch: int(epoch.0), step: int(*step), value: *value });
-        }
-        Ok(())
-    }
-
-    async fn series(
-        &mut self,
-        to: &mut SqliteConnection,
-        attempt: i64,
-        split: Split,
-        name: &str,
-    ) -> Result<i64, Fault> {
-        let series = self.series.entry((attempt, split)).or_default();
-        if let Some(id) = series.get(name) {
-            return Ok(*id);
-        }
-        let id = series_id(to, attempt, split, name).await?;
-        series.insert(name.to_owned(), id);
-        Ok(id)
-    }
-}
-
-async fn series_id(to: &mut SqliteConnection, attempt: i64, split: Split, name: &str) -> Result<i64, Fault> {
-    let select = "SELECT id FROM series WHERE attempt = ? AND split = ? AND name = ?";
-    let known = query_scalar(select).bind(attempt).bind(split.name()).bind(name).fetch_all(&mut *to).await?;
-    if let Some(&id) = known.first() {
-        return Ok(id);
-    }
-    let insert = query("INSERT INTO series (attempt, split, name) VALUES (?, ?, ?)");
-    Ok(insert.bind(attempt).bind(split.name()).bind(name).execute(to).await?.last_insert_rowid())
 }

@@ -155,6 +155,23 @@ async fn what_cannot_be_stored_takes_no_neighbour_with_it_and_nothing_goes_past_
 }
 
 #[tokio::test]
+async fn what_was_made_ready_during_a_transaction_that_failed_is_made_anew() {
+    let folder = TempDir::new().expect("a folder");
+    let store = Sqlite::open(&folder.path().join("c.db")).await.expect("it opens");
+    let (worker, attempt) = workers(&store, 1).await[0];
+    // More than a transaction takes, and in the end what undoes it and the series that it made.
+    let mut poisoned = vec![0.5; 20_000];
+    poisoned.push(f64::NAN);
+    let (first, second) = tokio::join!(
+        store.append(worker, vec![losses(attempt, 1, &poisoned)]),
+        store.append(worker, vec![losses(attempt, 2, &[0.5; 9])]),
+    );
+    first.expect_err("a value that is no number is not stored");
+    second.expect("it is stored");
+    assert_eq!(steps(&store, attempt).await.len(), 9);
+}
+
+#[tokio::test]
 async fn many_workers_share_commits_and_the_driver_gets_its_turn() {
     let folder = TempDir::new().expect("a folder");
     let place = folder.path().join("c.db");
