@@ -79,6 +79,7 @@ bugs! {
     ReleasedOneEpochEarly: "What continues a segment is released before its last epoch.",
     NeverReleased: "What continues a segment waits for ever.",
     FailuresNeverReset: "Failures are counted on through committed epochs.",
+    StoreFailureIsFinal: "A segment has failed when the object store was away once.",
     FailuresNeverCapped: "A segment is tried again for ever.",
     NoBackoff: "A segment is tried again at once, however often it failed.",
     DeadlineIgnoresBackoff: "Nobody wakes up when a back-off ends.",

@@ -299,8 +299,10 @@ pub struct Spent {
 pub enum FailureCause {
     /// The experiment cannot be trained as it is: never retried.
     User,
-    /// This machine, device, disk or store: retried, with back-off, a limited number of times.
+    /// This machine, device or disk: retried, with back-off, a limited number of times.
     Infrastructure,
+    /// The object store did not answer, or could not take anything: retried, with back-off, for as long as that lasts.
+    Store,
     /// The loss is no longer finite: the run's outcome, not retried.
     Diverged,
     /// An epoch that was trained again gave other weights in the same environment class: nothing that rests on it can be

@@ -31,7 +31,7 @@ use tracing::Instrument as _;
 use crate::{
     agent::Time,
     attempts::{Attempts, Wish, stronger},
-    cache::{Cache, Use},
+    cache::{self, Cache, Use},
     config::Limits,
     features::Features,
     launcher::Trainer,
@@ -63,6 +63,21 @@ struct Failure {
 impl Failure {
     fn infrastructure(error: impl std::fmt::Display) -> Self {
         Self { cause: FailureCause::Infrastructure, message: error.to_string(), damaged: None }
+    }
+
+    /// What the store did not give or take for as long as it was asked to. `about` says what of.
+    fn of_store(error: &ceteris_blob::Error, about: impl FnOnce(&dyn std::fmt::Display) -> Self) -> Self {
+        let failure = about(error);
+        let cause = if error.is_transient() { FailureCause::Store } else { failure.cause };
+        Self { cause, ..failure }
+    }
+
+    /// The same of the cache, which is filled from the store.
+    fn of_cache(error: &cache::Error, about: impl FnOnce(&dyn std::fmt::Display) -> Self) -> Self {
+        match error {
+            cache::Error::Store(error) => Self::of_store(error, about),
+            error => about(error),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! spool/      events not yet acknowledged
 //! cache/      data sets, weights and checkpoints, by digest; no more than its limit
 //! features/   what frozen parts of networks give, by key; no more than its limit
-//! attempts/   what trainers write; emptied at start, since no trainer outlives its agent
+//! attempts/   what trainers write; emptied at start, since no trainer outlives its agent for long
 //! logs/       what trainers print
 //! ```
 
@@ -14,12 +14,17 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use ceteris_shared::ids::WorkerId;
 use uuid::Uuid;
 
 use crate::spool::{self, Spool};
+
+/// How long a trainer may take to notice that its agent is gone.
+const NOTICES: Duration = Duration::from_secs(30);
 
 /// An open state folder. Only one process has it.
 #[derive(Debug)]
@@ -111,7 +116,23 @@ impl State {
     }
 }
 
+/// Removes what is in a folder in which a trainer whose agent was killed may write until it has noticed.
 fn empty(folder: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + NOTICES;
+    loop {
+        match remove_all(folder) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound)
+                    && Instant::now() < deadline =>
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+            ended => return ended,
+        }
+    }
+}
+
+fn remove_all(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
@@ -131,6 +152,29 @@ fn write_durably(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_dying_trainer_still_writes_keeps_no_agent_from_starting() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let epoch = folder.path().join("attempts/some-1/epoch-1");
+        let (writes, until) = (epoch.clone(), Instant::now() + Duration::from_millis(500));
+        let trainer = thread::spawn(move || {
+            for number in 0_u32.. {
+                // As it is removed meanwhile, this fails now and then.
+                let _ = fs::create_dir_all(&writes).and_then(|()| fs::write(writes.join(number.to_string()), ""));
+                if Instant::now() > until {
+                    return;
+                }
+            }
+        });
+        while !epoch.exists() {
+            thread::yield_now();
+        }
+        while !trainer.is_finished() {
+            drop(State::open(folder.path(), 1 << 20).expect("it opens"));
+        }
+        trainer.join().expect("no panic");
+    }
 
     #[test]
     fn an_id_is_kept_and_a_second_agent_refused() {

@@ -44,7 +44,7 @@ impl Scheduler {
             }
             Report::HandedBack => self.end_attempt(now, attempt, AttemptEnd::Stopped, effects),
             Report::Failed { cause, message } => {
-                if cause == FailureCause::Infrastructure {
+                if matches!(cause, FailureCause::Infrastructure | FailureCause::Store) {
                     self.note_failure(now, worker, attempt);
                 }
                 self.end_attempt(now, attempt, AttemptEnd::Failed { cause, message }, effects);
@@ -208,6 +208,11 @@ impl Scheduler {
                         let wait = if planted!(NoBackoff) { Duration::ZERO } else { config.wait(segment.failures) };
                         State::Queued { not_before: now.after(wait) }
                     }
+                }
+                // The segment cannot help it, and would fail so anywhere.
+                AttemptEnd::Failed { cause: FailureCause::Store, .. } if !planted!(StoreFailureIsFinal) => {
+                    segment.losses += 1;
+                    State::Queued { not_before: now.after(config.wait(segment.losses)) }
                 }
                 AttemptEnd::Failed { cause, message } => State::Done(Outcome::Failed { cause, message }),
                 AttemptEnd::Finished | AttemptEnd::Stopped | AttemptEnd::Lost => {

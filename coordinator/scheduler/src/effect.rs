@@ -60,7 +60,7 @@ pub enum Change {
         state: State,
         /// Infrastructure failures in a row.
         failures: u32,
-        /// Losses in a row.
+        /// Losses, and failures of the object store, in a row.
         losses: u32,
     },
     /// An execution was given to a worker.

@@ -196,8 +196,8 @@ impl fmt::Display for Why {
             ),
             Self::BackingOff { wait, failures, losses } => write!(
                 f,
-                "waits {:.0} s before the next attempt, after {failures} infrastructure failures and {losses} lost \
-                 attempts in a row",
+                "waits {:.0} s before the next attempt, after {failures} infrastructure failures and {losses} attempts \
+                 in a row that were lost or could not use the store",
                 wait.as_secs_f64()
             ),
             Self::Paused => f.write_str("the experiment is paused: `ceteris resume` lets it go on"),

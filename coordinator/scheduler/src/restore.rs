@@ -51,7 +51,7 @@ pub struct SavedSegment {
     pub attempts: u32,
     /// Infrastructure failures in a row.
     pub failures: u32,
-    /// Losses in a row.
+    /// Losses, and failures of the object store, in a row.
     pub losses: u32,
     /// The committed epochs, from the segment's first on.
     pub committed: Vec<SavedEpoch>,

@@ -116,7 +116,7 @@ pub(crate) struct Segment {
     pub(crate) attempts: u32,
     /// Infrastructure failures in a row.
     pub(crate) failures: u32,
-    /// Losses in a row.
+    /// Losses, and failures of the object store, in a row.
     pub(crate) losses: u32,
     /// The committed epochs, from the first on.
     pub(crate) committed: Vec<SavedEpoch>,

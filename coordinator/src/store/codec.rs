@@ -177,6 +177,7 @@ fn cause_text(cause: FailureCause) -> &'static str {
     match cause {
         FailureCause::User => "user",
         FailureCause::Infrastructure => "infrastructure",
+        FailureCause::Store => "store",
         FailureCause::Diverged => "diverged",
         FailureCause::Irreproducible => "irreproducible",
     }
@@ -186,6 +187,7 @@ fn cause_of(row: &impl Columns) -> Result<FailureCause, Fault> {
     match row.text("cause")?.as_str() {
         "user" => Ok(FailureCause::User),
         "infrastructure" => Ok(FailureCause::Infrastructure),
+        "store" => Ok(FailureCause::Store),
         "diverged" => Ok(FailureCause::Diverged),
         "irreproducible" => Ok(FailureCause::Irreproducible),
         other => Err(damaged("cause", format!("{other:?} is not a cause"))),

@@ -102,7 +102,7 @@ pub struct SegmentRecord {
     pub state: State,
     /// Infrastructure failures in a row.
     pub failures: u32,
-    /// Losses in a row.
+    /// Losses, and failures of the object store, in a row.
     pub losses: u32,
     /// All executions, the first first.
     pub attempts: Vec<AttemptRecord>,

@@ -49,7 +49,8 @@ fn reason(outcome: &Outcome) -> Reason {
         Outcome::Unfinished | Outcome::Done => Reason::Unfinished,
         Outcome::Failed { cause: FailureCause::Diverged, .. } => Reason::Diverged,
         Outcome::Failed {
-            cause: FailureCause::User | FailureCause::Infrastructure | FailureCause::Irreproducible,
+            cause:
+                FailureCause::User | FailureCause::Infrastructure | FailureCause::Store | FailureCause::Irreproducible,
             ..
         } => Reason::Failed,
         Outcome::Cancelled => Reason::Cancelled,

@@ -78,6 +78,7 @@ found! {
     ReleasedOneEpochEarly within 2000,
     NeverReleased within 2000,
     FailuresNeverReset within 2000,
+    StoreFailureIsFinal within 200,
     FailuresNeverCapped within 2000,
     NoBackoff within 2000,
     DeadlineIgnoresBackoff within 2000,

@@ -404,7 +404,9 @@ impl<'a> Execution<'a> {
                 // A diverged trainer is as good as new; after other failures a device may not be.
                 let failure = Failure { cause, message, damaged: None };
                 return Ok(Some(match cause {
-                    FailureCause::Infrastructure | FailureCause::Irreproducible => Part::Lost(failure),
+                    FailureCause::Infrastructure | FailureCause::Store | FailureCause::Irreproducible => {
+                        Part::Lost(failure)
+                    }
                     FailureCause::User | FailureCause::Diverged => Part::Warm(Outcome::Failed(failure)),
                 }));
             }

@@ -17,7 +17,7 @@ use crate::cache::{Cache, Use, patiently};
 pub(super) async fn dataset(cache: &Cache, digest: Digest, used: &mut Vec<Use>) -> Result<DatasetFiles, Failure> {
     let about =
         |error: &dyn std::fmt::Display| Failure::infrastructure(format!("data set {}: {error}", digest.short()));
-    let held = cache.get(digest, None).await.map_err(|error| about(&error))?;
+    let held = cache.get(digest, None).await.map_err(|error| Failure::of_cache(&error, about))?;
     let manifest_file = held.path();
     used.push(held);
     let length = tokio::fs::metadata(&manifest_file).await.map_err(|error| about(&error))?.len();
@@ -29,7 +29,7 @@ pub(super) async fn dataset(cache: &Cache, digest: Digest, used: &mut Vec<Use>) 
     let mut shards = Vec::with_capacity(manifest.shards.len());
     for shard in &manifest.shards {
         let bytes = u64::from(shard.samples) * manifest.sample_bytes() as u64;
-        let held = cache.get(shard.digest, Some(bytes)).await.map_err(|error| about(&error))?;
+        let held = cache.get(shard.digest, Some(bytes)).await.map_err(|error| Failure::of_cache(&error, about))?;
         shards.push(held.path());
         used.push(held);
     }
@@ -48,7 +48,8 @@ pub(super) async fn weights(
         fleet::Start::Random => Ok(Start::Random),
         fleet::Start::Weights(digest) => {
             let held = cache.get(digest, None).await;
-            let held = held.map_err(|error| Failure::infrastructure(format!("initial weights: {error}")))?;
+            let about = |error: &dyn std::fmt::Display| Failure::infrastructure(format!("initial weights: {error}"));
+            let held = held.map_err(|error| Failure::of_cache(&error, about))?;
             let file = held.path();
             used.push(held);
             Ok(Start::Weights { file })
@@ -135,7 +136,7 @@ async fn unusable(
         ceteris_blob::Error::NotFound { .. } => matches!(blobs.exists(&start.dataset).await, Ok(true)),
         _ => false,
     };
-    Failure { damaged: damaged.then_some(digest), ..about(&error) }
+    Failure { damaged: damaged.then_some(digest), ..Failure::of_store(&error, about) }
 }
 
 /// Whether a checkpoint is of the state that the work goes on from: the end of the epoch before, or within its first.

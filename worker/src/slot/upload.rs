@@ -163,7 +163,10 @@ impl Uploader {
     /// Stores everything that the epoch left; also the checkpoint's parts.
     async fn store_epoch(&self, report: &EpochReport) -> Result<(EpochCommitted, Vec<Digest>), Error> {
         let failed = |error: ceteris_blob::Error| {
-            Error::Attempt(Failure::infrastructure(format!("epoch {} cannot be stored: {error}", report.epoch)))
+            let about = |error: &dyn std::fmt::Display| {
+                Failure::infrastructure(format!("epoch {} cannot be stored: {error}", report.epoch))
+            };
+            Error::Attempt(Failure::of_store(&error, about))
         };
         let mut predictions = Vec::with_capacity(report.predictions.len());
         for (scored, path) in &report.predictions {

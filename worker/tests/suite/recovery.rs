@@ -144,6 +144,37 @@ async fn what_this_worker_checkpointed_is_here_and_given_back_to_a_store_that_lo
 }
 
 #[tokio::test]
+async fn a_store_that_is_away_is_told_as_the_stores_failure() {
+    let world = World::new().await;
+    let (store, aside) = (world.folder.path().join("store"), world.folder.path().join("aside"));
+    world.trainer.behave(&Behaviour { hold_in: Some(1), ..Behaviour::default() });
+    let agent = world.agent();
+    world.coordinator.say(start(&world, 1, 1..=1)).await;
+    world.holds(1, 1).await;
+    // A mount that is gone, and what is there instead.
+    fs::rename(&store, &aside).and_then(|()| fs::write(&store, "")).expect("it is moved");
+    world.trainer.behave(&Behaviour::default());
+    let events = world.coordinator.ended(attempt(1)).await;
+    assert_eq!(story(&events).last().expect("an end"), "failed Store");
+    let message = crate::support::failure(&events);
+    assert!(message.contains("epoch 1 cannot be stored"), "{message}");
+
+    world.forget();
+    world.coordinator.say(start(&world, 2, 1..=1)).await;
+    let events = world.coordinator.ended(attempt(2)).await;
+    assert_eq!(story(&events).last().expect("an end"), "failed Store");
+    let message = crate::support::failure(&events);
+    assert!(message.contains("data set"), "{message}");
+
+    fs::remove_file(&store).and_then(|()| fs::rename(&aside, &store)).expect("it is back");
+    // What is there and lacks something is another matter.
+    fs::remove_file(world.object(&world.shard)).expect("the store loses it");
+    world.coordinator.say(start(&world, 3, 1..=1)).await;
+    assert_eq!(story(&world.coordinator.ended(attempt(3)).await).last().expect("an end"), "failed Infrastructure");
+    agent.stop().await.expect("it ends in good order");
+}
+
+#[tokio::test]
 async fn a_trainer_that_says_nothing_any_more_is_killed_and_the_attempt_told_as_this_machines_failure() {
     let world = World::new().await;
     world.trainer.behave(&Behaviour { hold_in: Some(1), deaf: true, ..Behaviour::default() });

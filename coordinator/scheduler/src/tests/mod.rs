@@ -205,6 +205,28 @@ fn infrastructure_failures_back_off_and_end() {
 }
 
 #[test]
+fn a_store_that_is_away_is_waited_for_as_long_as_it_takes() {
+    let mut f = Fixture::submitted();
+    f.connect(0, 0, 2, &[]);
+    let mut longest = Duration::ZERO;
+    for number in 1..=50 {
+        f.report(0, Attempt { segment: f.segment(0), number }, failed(FailureCause::Store));
+        if let State::Queued { not_before } = f.state(0) {
+            let wait = not_before.since(f.now);
+            longest = longest.max(wait);
+            f.advance(wait);
+            f.heartbeat_all(0);
+        }
+        assert!(matches!(f.state(0), State::Assigned { .. }), "after {number}: {:?}", f.state(0));
+    }
+    assert_eq!(longest, f.config.max_backoff);
+    let last = Attempt { segment: f.segment(0), number: 51 };
+    f.commit(0, last, 1);
+    f.report(0, last, failed(FailureCause::Store));
+    assert!(matches!(f.state(0), State::Assigned { .. }), "it is the first in a row again");
+}
+
+#[test]
 fn progress_forgives_failures() {
     let mut f = Fixture::submitted();
     f.connect(0, 0, 2, &[]);
@@ -334,7 +356,10 @@ fn explanations_tell_the_reason() {
     }
     assert_eq!(why(&f, root), Why::BackingOff { wait: Duration::from_secs(1), failures: 2, losses: 0 });
     let text = why(&f, root).to_string();
-    assert_eq!(text, "waits 1 s before the next attempt, after 2 infrastructure failures and 0 lost attempts in a row");
+    assert_eq!(
+        text,
+        "waits 1 s before the next attempt, after 2 infrastructure failures and 0 attempts in a row that were lost or could not use the store"
+    );
 }
 
 #[test]

@@ -198,8 +198,11 @@ impl Machine {
         let Some(execution) = self.agent.as_mut().and_then(|agent| agent.work.get_mut(&attempt)) else { return };
         let mut failure = execution.failure(index);
         if !scene.calm && scene.random.per_mille(scene.weather.infrastructure) {
-            let message = "the device fell off the bus".to_owned();
-            failure = Some(EventKind::Failed { cause: FailureCause::Infrastructure, message });
+            let (cause, message) = match attempt.number % 4 {
+                3 => (FailureCause::Store, "the store does not answer"),
+                _ => (FailureCause::Infrastructure, "the device fell off the bus"),
+            };
+            failure = Some(EventKind::Failed { cause, message: message.to_owned() });
         }
         if let Some(failure) = failure {
             // What is trained already is stored first.

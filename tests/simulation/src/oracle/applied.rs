@@ -347,6 +347,7 @@ impl Record {
                 // One failure alone is no sign of trouble.
                 own.waits = Some(at.after(first * (own.failures - 1)));
             }
+            AttemptEnd::Failed { cause: FailureCause::Store, .. } => own.losses += 1,
             AttemptEnd::Failed { .. } => {}
             AttemptEnd::Finished | AttemptEnd::Stopped | AttemptEnd::Lost => own.losses += 1,
         }

@@ -92,6 +92,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         0.2,
         prop_oneof![
             4 => Just(FailureCause::Infrastructure),
+            2 => Just(FailureCause::Store),
             1 => Just(FailureCause::User),
             1 => Just(FailureCause::Diverged)
         ],
