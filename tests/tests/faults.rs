@@ -92,7 +92,7 @@ fn a_killed_coordinator_goes_on_where_it_was() {
 }
 
 /// As many epochs of the whole network as outlast the coordinator's absence, and as many for the soak.
-const STAGES: [&str; 2] = [r#"{ epochs = 12, train = "all" }"#, r#"{ epochs = 120, train = "all" }"#];
+const STAGES: [&str; 2] = [r#"{ epochs = 12, train = "all" }"#, r#"{ epochs = 90, train = "all" }"#];
 
 /// Bytes of all files in a folder.
 fn bytes_in(folder: &Path) -> u64 {
@@ -105,7 +105,7 @@ fn training_goes_on_while_the_coordinator_is_away() {
     const LEASE: u32 = 3;
     // Longer than several leases; as long as a restart after a failure may take where there is time for that.
     let soak = env::var_os("CETERIS_TEST_SOAK").is_some();
-    let (away, epochs) = if soak { (Duration::from_secs(60), 120) } else { (Duration::from_secs(8), 12) };
+    let (away, epochs) = if soak { (Duration::from_secs(60), 90) } else { (Duration::from_secs(8), 12) };
     let spec = Spec { epochs, arms: vec![("all", STAGES[usize::from(soak)])], ..Spec::long() };
     let mut cluster = Cluster::start_unusual(&Place::Folder, Unusual { lease: Some(LEASE), ..Unusual::default() });
     cluster.start_worker();
