@@ -126,7 +126,7 @@ async fn write(writer: Writer, mut waiting: mpsc::Receiver<Batch>) {
         // SQLite works on a thread of its own, and has the next transaction at once.
         let gather = |names: &Names| {
             let mut next = Round::gather(waiting.try_recv().ok()?, &mut waiting);
-            next.rows = names.rows(&next.events());
+            next.rows = names.rows_ahead(&next.events());
             Some(next)
         };
         let (stored, next) = commit(&writer, &mut names, &round.events(), rows, gather).await;

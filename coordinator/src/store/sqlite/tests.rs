@@ -155,6 +155,22 @@ async fn what_cannot_be_stored_takes_no_neighbour_with_it_and_nothing_goes_past_
 }
 
 #[tokio::test]
+async fn who_was_a_stranger_once_is_none_when_it_is_given_the_attempt() {
+    let folder = TempDir::new().expect("a folder");
+    let store = Sqlite::open(&folder.path().join("c.db")).await.expect("it opens");
+    let (worker, first) = workers(&store, 1).await[0];
+    let second = Attempt { number: 2, ..first };
+    let early = store.append(worker, vec![losses(second, 1, &[0.5; 9])]).await;
+    assert_eq!(early.expect("it is answered"), [false], "nobody has it yet");
+    let (environment, at) = (contract::environment(), Timestamp(2));
+    let given = Decision::AttemptAssigned { attempt: second, worker, environment, replays: 0, at };
+    store.commit(&[Change::Scheduler(given)]).await.expect("it is stored");
+    let told = store.append(worker, vec![losses(second, 2, &[0.5; 9])]).await;
+    assert_eq!(told.expect("it is stored"), [true]);
+    assert_eq!(steps(&store, second).await.len(), 9);
+}
+
+#[tokio::test]
 async fn what_was_made_ready_during_a_transaction_that_failed_is_made_anew() {
     let folder = TempDir::new().expect("a folder");
     let store = Sqlite::open(&folder.path().join("c.db")).await.expect("it opens");

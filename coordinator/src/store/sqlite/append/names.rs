@@ -68,6 +68,12 @@ impl Names {
         *self = Self::default();
     }
 
+    /// What these events write in a transaction after this one; None where that cannot be known yet.
+    pub(super) fn rows_ahead(&self, batches: &[Events<'_>]) -> Option<Rows> {
+        // Who is a stranger now may be given the attempt until then.
+        if self.strangers.is_empty() { self.rows(batches) } else { None }
+    }
+
     /// What these events write; None where a name is not known.
     pub(super) fn rows(&self, batches: &[Events<'_>]) -> Option<Rows> {
         let mut rows = Rows::default();
