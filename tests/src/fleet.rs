@@ -32,10 +32,10 @@ pub struct Fleet {
     workers: Vec<Worker>,
     store: Server,
     client: Client,
-    /// Of each coordinator: what it reaches the database through, and its clock.
+    /// Of each coordinator: what it reaches the database through, and its clock, where clocks can be set.
     links: [Proxy; 2],
-    clocks: [Clock; 2],
-    makes_clocks: Clocks,
+    clocks: [Option<Clock>; 2],
+    makes_clocks: Option<Clocks>,
     database: Database,
     crash: PathBuf,
     folder: TempDir,
@@ -46,7 +46,7 @@ struct Worker {
     process: Process,
     /// To each coordinator.
     links: [Proxy; 2],
-    clock: Clock,
+    clock: Option<Clock>,
 }
 
 /// What a fleet's processes are started with.
@@ -65,19 +65,19 @@ impl Start<'_> {
         self.store.place("fleet")
     }
 
-    fn program(&self, program: Program, clock: &Clock) -> Command {
+    fn program(&self, program: Program, clock: Option<&Clock>) -> Command {
         let mut command = program.command();
-        clock.apply(&mut command);
+        clock.into_iter().for_each(|clock| clock.apply(&mut command));
         command.envs(self.store.environment()).env("CETERIS_CRASH_FILE", self.crash());
         command
     }
 
-    fn coordinator(&self, index: usize, address: &str, database: &str, clock: &Clock) -> Coordinator {
+    fn coordinator(&self, index: usize, address: &str, database: &str, clock: Option<&Clock>) -> Coordinator {
         let settings = Settings { address, database, store: &self.place(), lease: LEASE };
         Coordinator::of(COORDINATORS[index], self.program(Program::Ceteris, clock), self.folder, &settings)
     }
 
-    fn worker(&self, number: usize, links: &[Proxy; 2], clock: &Clock) -> Process {
+    fn worker(&self, number: usize, links: &[Proxy; 2], clock: Option<&Clock>) -> Process {
         let name = format!("worker-{number}");
         let mut command = self.program(Program::Worker, clock);
         let coordinators = links.each_ref().map(Proxy::url).join(",");
@@ -108,17 +108,18 @@ impl Fleet {
             skip(test, "CETERIS_TEST_WEED, the program of SeaweedFS");
             return None;
         };
-        let makes_clocks = Clocks::find(test)?;
+        let makes_clocks = Clocks::find(&format!("what sets clocks in {test}"));
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Server::start(Path::new(&weed), &folder.path().join("seaweedfs"));
         let store = store.unwrap_or_else(|error| panic!("{error:#}"));
         let start = Start { folder: folder.path(), store: &store };
         let links = [(); 2].map(|()| Proxy::start(database.address()));
         let databases = links.each_ref().map(|link| database.url_at(link.address()));
-        let clocks = COORDINATORS.map(|name| makes_clocks.make(name, folder.path()));
-        let mut leader = start.coordinator(0, &free_address(), &databases[0], &clocks[0]);
+        let clock = |name| Some(makes_clocks.as_ref()?.make(name, folder.path()));
+        let clocks = COORDINATORS.map(clock);
+        let mut leader = start.coordinator(0, &free_address(), &databases[0], clocks[0].as_ref());
         leader.leads();
-        let mut standby = start.coordinator(1, &free_address(), &databases[1], &clocks[1]);
+        let mut standby = start.coordinator(1, &free_address(), &databases[1], clocks[1].as_ref());
         standby.stands_by();
         let client = Client::new(&format!("{},{}", leader.url(), standby.url()), folder.path());
         let (coordinators, crash) = ([leader, standby], start.crash());
@@ -137,8 +138,9 @@ impl Fleet {
     pub fn add_worker(&mut self) {
         let links = self.coordinators.each_ref().map(|coordinator| Proxy::to_url(&coordinator.url()));
         let number = self.workers.len();
-        let clock = self.makes_clocks.make(&format!("worker-{number}"), self.folder.path());
-        let process = self.with().worker(number, &links, &clock);
+        let makes_clocks = self.makes_clocks.as_ref();
+        let clock = makes_clocks.map(|clocks| clocks.make(&format!("worker-{number}"), self.folder.path()));
+        let process = self.with().worker(number, &links, clock.as_ref());
         self.workers.push(Worker { process, links, clock });
     }
 
@@ -162,9 +164,9 @@ impl Fleet {
         &self.links[coordinator]
     }
 
-    /// The clocks of all machines.
+    /// The clocks of all machines; none where clocks cannot be set.
     pub fn clocks(&self) -> Vec<&Clock> {
-        self.clocks.iter().chain(self.workers.iter().map(|worker| &worker.clock)).collect()
+        self.clocks.iter().chain(self.workers.iter().map(|worker| &worker.clock)).flatten().collect()
     }
 
     /// The index of the coordinator that leads, once one answers calls.
@@ -199,7 +201,7 @@ impl Fleet {
     fn start_coordinator(&mut self, index: usize) {
         let address = self.coordinators[index].address.clone();
         let database = self.database.url_at(self.links[index].address());
-        self.coordinators[index] = self.with().coordinator(index, &address, &database, &self.clocks[index]);
+        self.coordinators[index] = self.with().coordinator(index, &address, &database, self.clocks[index].as_ref());
     }
 
     /// Waits until a coordinator that no longer leads has ended by itself, and starts it again.
@@ -222,7 +224,7 @@ impl Fleet {
 
     fn start_agent(&mut self, worker: usize) {
         let Worker { links, clock, .. } = &self.workers[worker];
-        let process = self.with().worker(worker, links, clock);
+        let process = self.with().worker(worker, links, clock.as_ref());
         self.workers[worker].process = process;
     }
 

@@ -161,7 +161,7 @@ pub fn soak(test: &str, options: Options, mut tell: impl FnMut(&Cycle)) -> Optio
         work.look(&fleet);
         work.supply(&fleet);
         thread::sleep(up_to(&mut random, PEACE));
-        let fault = Fault::DRAWN[below(&mut random, Fault::DRAWN.len())];
+        let fault = draw(&fleet, &mut random);
         let began = Instant::now();
         disturb(&mut fleet, fault, &mut random);
         let before = fleet.epochs();
@@ -194,6 +194,16 @@ fn below(random: &mut ChaCha8Rng, limit: usize) -> usize {
 
 fn up_to(random: &mut ChaCha8Rng, longest: Duration) -> Duration {
     longest.mul_f64(f64::from(random.next_u32()) / f64::from(u32::MAX))
+}
+
+/// What happens next, of what can happen here.
+fn draw(fleet: &Fleet, random: &mut ChaCha8Rng) -> Fault {
+    loop {
+        let fault = Fault::DRAWN[below(random, Fault::DRAWN.len())];
+        if fault != Fault::SetClock || !fleet.clocks().is_empty() {
+            return fault;
+        }
+    }
 }
 
 /// Does it, and undoes what can be undone.

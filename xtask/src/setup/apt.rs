@@ -18,9 +18,13 @@ pub fn install(package: &str, purpose: &str) -> Result<()> {
         return Ok(());
     }
     headline(&format!("Installing {package}, for {purpose}"));
-    let mut install = Command::new("apt-get");
-    install.args(["install", "--yes", "--quiet=2", "--no-install-recommends", package]);
-    // Nobody is asked, and a service is not started.
-    install.envs([("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")]);
-    command::output(&mut install).map(drop)
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        // Nobody is asked, and a service is not started.
+        apt.arg("--quiet=2").args(arguments).envs([("DEBIAN_FRONTEND", "noninteractive"), ("RUNLEVEL", "1")]);
+        command::output(&mut apt).map(drop)
+    };
+    let install = || apt(&["install", "--yes", "--no-install-recommends", package]);
+    // What packages there are may never have been asked, or long ago.
+    install().or_else(|_| apt(&["update"]).and_then(|()| install()))
 }
