@@ -235,7 +235,11 @@ fn disturb(fleet: &mut Fleet, fault: Fault, random: &mut ChaCha8Rng) {
             thread::sleep(PAST_LEASE);
             signal(agent, Signal::CONT);
         }
-        Fault::CutDatabase => fleet.database_link(fleet.leader()).cut(),
+        Fault::CutDatabase => {
+            let leader = fleet.leader();
+            fleet.database_link(leader).cut();
+            fleet.restart_deposed(leader);
+        }
         Fault::StallDatabase => {
             let leader = fleet.leader();
             fleet.database_link(leader).stall(Direction::BOTH[below(random, 2)]);
