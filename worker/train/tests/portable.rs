@@ -145,7 +145,9 @@ mod beside_libtorch {
     #[test]
     fn a_step_of_the_last_block_is_libtorchs() {
         compare(Arch::Densenet121, Part::Block4, Float::Fp32, 64, [1e-3, 1e-5]);
-        compare(Arch::Resnet50, Part::Block4, Float::Fp32, 64, [1e-3, 1e-5]);
+        // Its last maps have four pixels: in single precision one value on the other side of a ReLU's kink, as on some
+        // processors, is 2 % of the gradient.
+        compare(Arch::Resnet50, Part::Block4, Float::Fp64, 64, [1e-6, 1e-6]);
     }
 
     #[test]
